@@ -202,40 +202,34 @@ def reads_words(name: str, found: str) -> TemplateError:
     )
 
 
-def _with_text(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
-    return ({**message, "content": ""}, "content") if message.get("content") is None else None
+def _with_content(message: Mapping[str, Any], change: Callable[[Any], Any]) -> tuple[Mapping[str, Any], str] | None:
+    made = change(message.get("content"))
+    return None if made is None else ({**message, "content": made}, "content")
 
 
-def _with_part(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
-    parts = [{"type": "text", "text": ""}]
-    return ({**message, "content": parts}, "content") if message.get("content") is None else None
-
-
-def _joined(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
-    content = message.get("content")
+def _texts(content: Any) -> list[Any] | None:
+    """The texts of a list of parts, None for a part of another kind; None if it is no list."""
     if not isinstance(content, list | tuple):
         return None
-    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+    return [part.get("text") for part in content if isinstance(part, Mapping)]
+
+
+def _joined(content: Any) -> str | None:
+    texts = _texts(content)
     # A file or a picture is not written as text.
-    if not all(isinstance(text, str) for text in texts):
+    return "".join(texts) if texts is not None and all(isinstance(text, str) for text in texts) else None
+
+
+def _without_parts(content: Any) -> str | None:
+    """Only the texts of a list that has other parts, such as calls."""
+    texts = _texts(content)
+    if texts is None or _joined(content) is not None:
         return None
-    return {**message, "content": "".join(str(text) for text in texts)}, "content"
+    return "".join(text for text in texts if isinstance(text, str))
 
 
-def _without_parts(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
-    """The message with only the texts of a list that has other parts, such as calls."""
-    content = message.get("content")
-    if not isinstance(content, list | tuple) or _joined(message) is not None:
-        return None
-    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
-    return {**message, "content": "".join(text for text in texts if isinstance(text, str))}, "content"
-
-
-def _as_part(message: Mapping[str, Any]) -> tuple[Mapping[str, Any], str] | None:
-    content = message.get("content")
-    return (
-        ({**message, "content": [{"type": "text", "text": content}]}, "content") if isinstance(content, str) else None
-    )
+def _as_part(content: Any) -> list[dict[str, str]] | None:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else None
 
 
 def _calls(message: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -289,12 +283,12 @@ def _dumped(arguments: Any) -> Any:
 _PARSE = "write the arguments as an object, or say `messages: {arguments: parse}` in a dataset file, which does so"
 _REMEDIES = (
     Remedy(
-        change=_with_text,
+        change=lambda message: _with_content(message, lambda content: "" if content is None else None),
         reason="is null or missing, and the template wants text",
         help='write an empty text as `content`, or use a template that takes a message without one',
     ),
     Remedy(
-        change=_with_part,
+        change=lambda message: _with_content(message, lambda content: _as_part("") if content is None else None),
         reason="is null or missing, and the template wants a list of parts",
         help='write [{"type": "text", "text": ""}] as `content`, or use a template that takes a message without one',
     ),
@@ -321,18 +315,18 @@ _REMEDIES = (
         "message that is the JSON text of a call",
     ),
     Remedy(
-        change=_joined,
+        change=lambda message: _with_content(message, _joined),
         reason="is a list of parts, and the template wants text",
         help="write the content as text",
     ),
     Remedy(
-        change=_without_parts,
+        change=lambda message: _with_content(message, _without_parts),
         reason="is a list of parts that are not all text, and the template wants text",
         help="write its text as `content`, a `tool_use` as `tool_calls` and a `tool_result` as a message of role "
         "`tool`, or use a template that takes such parts",
     ),
     Remedy(
-        change=_as_part,
+        change=lambda message: _with_content(message, _as_part),
         reason="is text, and the template wants a list of parts",
         help='write the content as [{"type": "text", "text": …}], or say `messages: {content_as: parts}` in a dataset '
         "file, which does so",

@@ -15,7 +15,7 @@ from typing import Final
 
 from policy_engine.chat.encoders.tint import Tint, Tinting
 from policy_engine.chat.tokens.nfc import is_normal
-from policy_engine.chat.trace.origins import LOST, Run
+from policy_engine.chat.trace.origins import LOST, Run, placed
 
 _Writes = Callable[[Tint], str]
 Normal = Callable[[str], str]
@@ -169,13 +169,7 @@ def merged(windows: Sequence[Sequence[Run]], size: int) -> list[Run]:
     """The runs of a text out of those of several windows, each of which knows some of the data."""
     if len(windows) == 1:
         return list(windows[0])
-    data: list[tuple[int, int, Run]] = []
-    for runs in windows:
-        at = 0
-        for run in runs:
-            if run[1] is not None:
-                data.append((at, at + run[0], run))
-            at += run[0]
+    data = [found for runs in windows for found in placed(runs) if found[2][1] is not None]
     data.sort(key=lambda found: found[:2])
     made: list[Run] = []
     at = 0

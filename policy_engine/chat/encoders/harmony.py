@@ -17,10 +17,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from policy_engine.chat.encoders.encoder_vocabulary import EncoderVocabulary
-from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
+from policy_engine.chat.encoders.protocol import Chunk, other_ids, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.variables import Inputs
-from policy_engine.core.errors import AttributionError, PolicyEngineError, TemplateError, TokenizerError
+from policy_engine.core.errors import PolicyEngineError, TemplateError, TokenizerError
 from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.core.wording import first_line
 
@@ -127,20 +127,14 @@ class HarmonyEncoder:
                 elif message.channel == "analysis":
                     continue  # Harmony leaves thinking out once an answer follows
                 else:
-                    raise self._differs()
+                    raise other_ids(self.name, "openai-harmony")
             yield from self._pieces(ids, turn, call, inputs.tools if _lists_tools(message) else None)
             at += len(ids)
         rest = list(whole[at:])
         if rest and not inputs.prompt:
-            raise self._differs()
+            raise other_ids(self.name, "openai-harmony")
         if rest:
             yield Chunk(text=self._encoding.decode_utf8(rest), turn=None, ids=tuple(rest))
-
-    def _differs(self) -> AttributionError:
-        return AttributionError(
-            f"{self.name} gives other ids for the whole conversation than message by message",
-            help="drop the row, and report it: this version of openai-harmony is not known",
-        )
 
     def _pieces(
         self, ids: list[int], turn: int | None, call: int | None, tools: Sequence[Any] | None

@@ -20,10 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from policy_engine.chat.encoders.encoder_vocabulary import EncoderVocabulary
-from policy_engine.chat.encoders.protocol import Chunk, refusal, refuse_media
+from policy_engine.chat.encoders.protocol import Chunk, other_ids, refusal, refuse_media
 from policy_engine.chat.tokens.byte_lengths import SPACE_MARK, ByteTable, metaspace_bytes
 from policy_engine.chat.variables import Inputs
-from policy_engine.core.errors import AttributionError, PolicyEngineError
+from policy_engine.core.errors import PolicyEngineError
 
 _METHODS: Final = {
     "encode_user_message": "user",
@@ -180,10 +180,7 @@ class MistralEncoder:
         except Exception as error:
             raise refusal(self.name, error) from error
         if [i for chunk in made for i in chunk.ids or ()] != list(own):
-            raise AttributionError(
-                f"{self.name} gives other ids for the whole conversation than message by message",
-                help="drop the row, and report it: this version of mistral-common is not known",
-            )
+            raise other_ids(self.name, "mistral-common")
 
 
 class _Written:

@@ -32,10 +32,11 @@ class RendererEncoder:
 
     def __init__(self, renderer: Any, tokenizer: Any) -> None:
         self._renderer = renderer
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
+        """The renderer's tokenizer."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RendererEncoder, (self._renderer, self._tokenizer)
+        return RendererEncoder, (self._renderer, self.tokenizer)
 
     @functools.cached_property
     def name(self) -> str:
@@ -47,17 +48,12 @@ class RendererEncoder:
     @property
     def source(self) -> str:
         """The tokenizer's added tokens, among which are those that it writes."""
-        return " ".join(str(token) for token in self._tokenizer.added_tokens_decoder.values())
-
-    @property
-    def tokenizer(self) -> Any:
-        """The renderer's tokenizer."""
-        return self._tokenizer
+        return " ".join(str(token) for token in self.tokenizer.added_tokens_decoder.values())
 
     @property
     def normal(self) -> Callable[[str], str] | None:
         """The tokenizer's normalizer: Qwen's composes accents, for example."""
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
         normalizer = getattr(backend, "normalizer", None)
         return None if normalizer is None else normalizer.normalize_str
 
@@ -72,7 +68,7 @@ class RendererEncoder:
 
         Raises TokenizerError for a tokenizer whose ids stand for no fixed bytes.
         """
-        backend = getattr(self._tokenizer, "backend_tokenizer", None)
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
         # Read here, not taken from a locator: the renderer's tokenizer may be any object that has a backend.
         table = None if backend is None else read_pipeline(backend).table
         if table is None:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.variables import Inputs
-from policy_engine.core.errors import TemplateError
+from policy_engine.core.errors import AttributionError, TemplateError
 from policy_engine.core.wording import first_line
 
 
@@ -110,4 +110,12 @@ def refusal(name: str, error: BaseException) -> TemplateError:
     return TemplateError(
         f"{name} refuses this conversation: {first_line(error)}",
         help="change the conversation to what the encoder takes, or drop it",
+    )
+
+
+def other_ids(name: str, package: str) -> AttributionError:
+    """The error of an encoder whose ids for a conversation are not those for its messages."""
+    return AttributionError(
+        f"{name} gives other ids for the whole conversation than message by message",
+        help=f"drop the row, and report it: this version of {package} is not known",
     )

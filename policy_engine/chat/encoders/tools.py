@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at
+from policy_engine.chat.encoders.untinted import places_of
+from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at, placed
 
 # Every way of `json.dumps` that encoders use: escaped or not, sorted or not, compact, plain or indented.
 _WAYS: Final[tuple[dict[str, Any], ...]] = tuple(
@@ -61,14 +62,7 @@ def _texts(tool: Any) -> Iterator[tuple[tuple[str, ...], list[str]]]:
 
 def _free(runs: Sequence[Run], plain: str, text: str) -> Iterator[int]:
     """The places of a text that are all the encoder's own."""
-    at = plain.find(text)
-    while at >= 0:
-        place = 0
-        free = True
-        for length, origin, _ in runs:
-            if isinstance(origin, Origin) and place < at + len(text) and at < place + length:
-                free = False
-            place += length
-        if free:
+    data = [(start, end) for start, end, (_, origin, _) in placed(runs) if isinstance(origin, Origin)]
+    for at in places_of(text, plain, 0, len(plain)):
+        if not any(start < at + len(text) and at < end for start, end in data):
             yield at
-        at = plain.find(text, at + 1)

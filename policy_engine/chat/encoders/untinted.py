@@ -6,13 +6,12 @@ plain    {"n": 3, "x": true}              the whole is the data's, not the one l
 
 from __future__ import annotations
 
-import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from policy_engine.chat.encoders.tint import Tinting
-from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at
+from policy_engine.chat.trace.origins import LOST, Origin, Run, cut, origin_at, placed
 
 Written = tuple[int, int, "int | None"]
 """Characters `[start, end)`, and the message that was being written."""
@@ -52,12 +51,11 @@ def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written:
 
     A field of numbers alone has no run: then the one place in what was written for its message, behind the call's name.
     """
-    starts = itertools.accumulate((length for length, _, _ in runs), initial=0)
-    ends = [(start, start + length, own) for start, (length, own, _) in zip(starts, runs) if own is not None]
+    ends = [(start, end, own) for start, end, (_, own, _) in placed(runs) if own is not None]
     first = next((start for start, _, own in ends if own is origin), None)
     if first is not None:
         # The first run is inside of the JSON, so the JSON begins at most its own length before it.
-        places = _found(form, plain, max(0, first - len(form) + 1), first + len(form))
+        places = list(places_of(form, plain, max(0, first - len(form) + 1), first + len(form)))
     else:
         name = origin_at(origin.turn, (*origin.path[:-1], "name"))
         after = max((end for _, end, own in ends if own is name), default=0)
@@ -66,7 +64,7 @@ def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written:
             place
             for start, end, turn in written
             if turn == origin.turn
-            for place in _found(form, plain, max(start, after), min(end, until))
+            for place in places_of(form, plain, max(start, after), min(end, until))
         ]
     free = [
         place
@@ -77,13 +75,12 @@ def _around(runs: Sequence[Run], plain: str, origin: Origin, form: str, written:
     return free[0] if len(free) == 1 or (free and first is not None) else None
 
 
-def _found(form: str, plain: str, start: int, end: int) -> list[int]:
-    found = []
-    at = plain.find(form, start, end)
+def places_of(text: str, whole: str, start: int, end: int) -> Iterator[int]:
+    """The places of a text in characters `[start, end)` of another; it may overlap itself."""
+    at = whole.find(text, start, end)
     while at >= 0:
-        found.append(at)
-        at = plain.find(form, at + 1, end)
-    return found
+        yield at
+        at = whole.find(text, at + 1, end)
 
 
 def _covered(runs: Sequence[Run], start: int, end: int, run: Run) -> list[Run]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.given.spell import Spelled, Spelling
-from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.chat.segments import RenderedChat
 from policy_engine.core.vocabulary import ENDINGS
 
 _SHOWN = 40
@@ -80,17 +81,9 @@ def is_closed(chat: RenderedChat, end: int) -> bool:
     >>> is_closed(chat, 2), is_closed(chat, 1)
     (True, False)
     """
-    return all(s.part in ENDINGS for s in _after(chat.segments, end))
-
-
-def _after(segments: Sequence[Segment], end: int) -> list[Segment]:
-    found = []
     # From the end: usually one or two segments are behind the last token, of hundreds.
-    for segment in reversed(segments):
-        if segment.end <= end:
-            break
-        found.append(segment)
-    return found
+    behind = takewhile(lambda segment: segment.end > end, reversed(chat.segments))
+    return all(segment.part in ENDINGS for segment in behind)
 
 
 def drift_of(chat: RenderedChat, spelled: Spelled, found: str) -> Drift:

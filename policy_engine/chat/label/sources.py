@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from policy_engine.chat.trace.origins import LOST, UNKNOWN, Origin, Scaffold, Unclaimed, claim_of
 from policy_engine.chat.trace.text import runs_of
+from policy_engine.core.source import common_prefix
 from policy_engine.core.vocabulary import LABEL_FIELDS
 
 
@@ -167,15 +168,6 @@ def _ancestors(branch: int, parents: Sequence[int]) -> tuple[int, ...]:
     return tuple(reversed(chain))
 
 
-def _shared(a: tuple[int, ...], b: tuple[int, ...]) -> int:
-    count = 0
-    for x, y in zip(a, b, strict=False):
-        if x != y:
-            break
-        count += 1
-    return count
-
-
 def _side(bit: Bit, left: Bit | None, right: Bit | None, ancestors: Sequence[tuple[int, ...]]) -> Bit | None:
     own = ancestors[bit.branch]
     attach_right = (
@@ -184,7 +176,7 @@ def _side(bit: Bit, left: Bit | None, right: Bit | None, ancestors: Sequence[tup
     if left is None:
         return right if attach_right else None
     if right is not None and attach_right:
-        closer = _shared(own, ancestors[right.branch]) > _shared(own, ancestors[left.branch])
+        closer = common_prefix(own, ancestors[right.branch]) > common_prefix(own, ancestors[left.branch])
         # What introduces tools after a message, in the branch that writes the tools and not in the message's.
         introduces = right.turn is None and right.branch == bit.branch != left.branch
         return right if closer or introduces else left

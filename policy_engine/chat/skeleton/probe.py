@@ -9,6 +9,7 @@ A probe is no `str`: what is not written here fails, and cannot look at the data
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinMethodType, MethodType
@@ -85,26 +86,19 @@ class _Value(Probe):
         return self.tape.test(f"?{name}", getattr(operator, name), self, other)
 
     def __eq__(self, other: object) -> bool:
-        return False if isinstance(other, _NEVER_EQUAL) and self._is_flat else bool(self._compared("eq", other))
+        return not self._is_never(other) and bool(self._compared("eq", other))
 
     def __ne__(self, other: object) -> bool:
-        return True if isinstance(other, _NEVER_EQUAL) and self._is_flat else bool(self._compared("ne", other))
+        return self._is_never(other) or bool(self._compared("ne", other))
 
-    def __lt__(self, other: Any) -> Any:
-        return self._compared("lt", other)
+    __lt__ = functools.partialmethod(_compared, "lt")
+    __le__ = functools.partialmethod(_compared, "le")
+    __gt__ = functools.partialmethod(_compared, "gt")
+    __ge__ = functools.partialmethod(_compared, "ge")
 
-    def __le__(self, other: Any) -> Any:
-        return self._compared("le", other)
-
-    def __gt__(self, other: Any) -> Any:
-        return self._compared("gt", other)
-
-    def __ge__(self, other: Any) -> Any:
-        return self._compared("ge", other)
-
-    @property
-    def _is_flat(self) -> bool:
-        return isinstance(self, Text)
+    def _is_never(self, other: object) -> bool:
+        """True if this is text, which is never equal to the other value."""
+        return isinstance(self, Text) and isinstance(other, _NEVER_EQUAL)
 
 
 class Number(_Value):
@@ -113,8 +107,8 @@ class Number(_Value):
     __slots__ = ()
 
 
-class Text(_Value):
-    """Stands for text."""
+class _Sized(_Value):
+    """Operations of what has a length and can be looked into."""
 
     __slots__ = ()
 
@@ -123,6 +117,12 @@ class Text(_Value):
 
     def __contains__(self, item: Any) -> bool:
         return bool(self.tape.test("?contains", operator.contains, self, item))
+
+
+class Text(_Sized):
+    """Stands for text."""
+
+    __slots__ = ()
 
     def __iter__(self) -> Iterator[Any]:
         self._refuse()
@@ -161,7 +161,7 @@ class Text(_Value):
         return made
 
 
-class List(_Value):
+class List(_Sized):
     """Stands for a list; one that `is_filled` has an item in every row.
 
     `split` is the text and the separator that it was made of, where its ends can be cut out alone.
@@ -170,12 +170,6 @@ class List(_Value):
     __slots__ = ("is_filled", "split")
     is_filled: bool
     split: tuple[Text, str] | None
-
-    def __len__(self) -> int:
-        return int(self.tape.test("?len", len, self))
-
-    def __contains__(self, item: Any) -> bool:
-        return bool(self.tape.test("?contains", operator.contains, self, item))
 
     def at(self, index: int) -> Any:
         """The item at a place. Raises IndexError as the list does."""
@@ -193,16 +187,13 @@ class List(_Value):
             yield _item(self, index)
 
 
-class Object(_Value):
+class Object(_Sized):
     """Stands for an object."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
         return len(self.names())
-
-    def __contains__(self, item: Any) -> bool:
-        return bool(self.tape.test("?contains", operator.contains, self, item))
 
     def names(self) -> list[Any]:
         """Its keys in order, which a test asks for."""

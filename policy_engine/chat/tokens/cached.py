@@ -168,14 +168,7 @@ class CachedTokenizer:
                 return None
             lengths = np.load(io.BytesIO(data), allow_pickle=False)
             pieces = _Pieces(lengths, bytes_of_pieces)
-            table = ByteTable(
-                pieces=pieces,
-                added=frozenset(table["added"]),
-                space=table["space"],
-                sum_proves=table["sum_proves"],
-                ascii_proves=table["ascii_proves"],
-                nfc_proves=table["nfc_proves"],
-            )
+            table = ByteTable(**table | {"pieces": pieces, "added": frozenset(table["added"])})
             # Puts in what the cached property would compute from all pieces, which then need not be read.
             table.__dict__["lengths"] = lengths.astype(np.int64)
         return Pipeline(

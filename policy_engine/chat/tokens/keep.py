@@ -33,6 +33,8 @@ from policy_engine.core.memory import give_back
 _OPTIONS: Final = (
     "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback", "ignore_merges",
 )  # fmt: skip
+_TABLE: Final = ("space", "sum_proves", "ascii_proves", "nfc_proves")
+"""Fields of a `ByteTable` that are kept as they are."""
 _COMPONENTS: Final = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -84,10 +86,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             if pipeline.table is None
             else {
                 "added": sorted(pipeline.table.added),
-                "space": pipeline.table.space,
-                "sum_proves": pipeline.table.sum_proves,
-                "ascii_proves": pipeline.table.ascii_proves,
-                "nfc_proves": pipeline.table.nfc_proves,
+                **{name: getattr(pipeline.table, name) for name in _TABLE},
             },
         },
     }

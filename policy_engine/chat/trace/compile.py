@@ -135,14 +135,9 @@ def _indexed_by(node: nodes.For) -> list[nodes.Name]:
 
 
 def _if(node: nodes.If, plan: Rewriting, branch: int | None, loop: int | None) -> list[nodes.Node]:
-    if branch is None:
-        node.body = _block(node.body, plan, branch=None, loop=loop)
-        node.else_ = _block(node.else_, plan, branch=None, loop=loop)
-        for other in node.elif_:
-            other.body = _block(other.body, plan, branch=None, loop=loop)
-        return [node]
-
     def enter(body: list[nodes.Node]) -> list[nodes.Node]:
+        if branch is None:
+            return _block(body, plan, branch=None, loop=loop)
         inner = plan.branch(branch)
         return [_mark("branch", [], node.lineno, number=inner), *_block(body, plan, branch=inner, loop=loop)]
 
@@ -150,7 +145,7 @@ def _if(node: nodes.If, plan: Rewriting, branch: int | None, loop: int | None) -
     node.else_ = enter(node.else_) if node.else_ else []
     for other in node.elif_:
         other.body = enter(other.body)
-    return [node, _mark("branch", [], node.lineno, number=branch)]
+    return [node] if branch is None else [node, _mark("branch", [], node.lineno, number=branch)]
 
 
 def _mark_output(node: nodes.Node) -> None:
@@ -176,14 +171,12 @@ def _mark_output(node: nodes.Node) -> None:
         child: Any = children.pop()
         if isinstance(child, nodes.Const):
             child.pe_text = isinstance(child.value, str)  # type: ignore[attr-defined]
-        elif isinstance(child, nodes.Add):
+        elif isinstance(child, nodes.Add | nodes.Or | nodes.And):
             children += [child.left, child.right]
         elif isinstance(child, nodes.Concat):
             children += child.nodes
         elif isinstance(child, nodes.CondExpr):
             children += [child.expr1, child.expr2]
-        elif isinstance(child, nodes.Or | nodes.And):
-            children += [child.left, child.right]
         elif isinstance(child, nodes.List | nodes.Tuple):
             children += child.items
 

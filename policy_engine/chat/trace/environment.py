@@ -358,8 +358,11 @@ def run_template(
     try:
         written = template.root_render_func(context)
         if outputs is not None:
-            return _collected(_with_outputs(written, template, outputs), state)
-        return _collected(written if lines is None else _with_lines(written, template, lines), state)
+            environment: Any = template.environment
+            written = _noted(written, outputs, environment.pe_outputs.get)
+        elif lines is not None:
+            written = _noted(written, lines, template.get_corresponding_lineno)
+        return _collected(written, state)
     except Exception as error:
         error.pe_turn = state.claim.turn  # type: ignore[attr-defined]
         raise
@@ -368,18 +371,11 @@ def run_template(
         stop()
 
 
-def _with_lines(written: Any, template: jinja2.Template, lines: list[int]) -> Iterator[Any]:
+def _noted(written: Any, notes: list[Any], note: Callable[[int], Any]) -> Iterator[Any]:
+    """The pieces, with a note on each by the line of the compiled template that wrote it."""
     for piece in written:
-        line = template.get_corresponding_lineno(written.gi_frame.f_lineno)
-        lines += [line] * (len(parts_of_sum(piece)) if type(piece) is tuple else 1)
-        yield piece
-
-
-def _with_outputs(written: Any, template: jinja2.Template, outputs: list[int | None]) -> Iterator[Any]:
-    environment: Any = template.environment
-    for piece in written:
-        number = environment.pe_outputs.get(written.gi_frame.f_lineno)
-        outputs += [number] * (len(parts_of_sum(piece)) if type(piece) is tuple else 1)
+        found = note(written.gi_frame.f_lineno)
+        notes += [found] * (len(parts_of_sum(piece)) if type(piece) is tuple else 1)
         yield piece
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from policy_engine.chat.trace.meter import BIG, charge
+from policy_engine.core.source import common_prefix
 
 LOST = -1
 """Offset of a run whose characters do not equal the field's one for one."""
@@ -140,12 +141,19 @@ def _joined(one: Origin, other: Origin) -> Origin:
     """
     if not (one.is_printed or other.is_printed):
         return other
-    path: tuple[str | int, ...] = ()
-    for step, same in zip(one.path, other.path, strict=False):
-        if step != same:
-            break
-        path = (*path, step)
-    return printed_at(one.turn, path, whole=True)
+    return printed_at(one.turn, one.path[: common_prefix(one.path, other.path)], whole=True)
+
+
+def placed(runs: Iterable[Run]) -> Iterator[tuple[int, int, Run]]:
+    """Each run behind the characters `[start, end)` that it has.
+
+    >>> list(placed([(3, None, 0), (4, UNKNOWN, 0)]))
+    [(0, 3, (3, None, 0)), (3, 7, (4, Origin(None, ('?',)), 0))]
+    """
+    at = 0
+    for run in runs:
+        yield at, at + run[0], run
+        at += run[0]
 
 
 def cut(runs: tuple[Run, ...], start: int, end: int) -> tuple[Run, ...]:

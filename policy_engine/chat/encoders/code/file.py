@@ -39,42 +39,30 @@ class PythonEncoder:
 
     def __init__(self, file: Path, tokenizer: Any, process: EncoderProcess | None = None) -> None:
         self._file = file
-        self._tokenizer = tokenizer
+        self.name = file.name
+        """The file's name."""
+        self.tokenizer = tokenizer
+        """The tokenizer that reads the text."""
         self._process = process or EncoderProcess(file.resolve())
         try:
-            self._source = file.read_text(encoding="utf-8")
+            self.source = file.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise TokenizerError(
                 f"cannot read `{file}`: {error}", help="pass a Python file with `encode_messages`"
             ) from error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PythonEncoder, (self._file, self._tokenizer, self._process)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return self._file.name
-
-    @property
-    def source(self) -> str:
-        """The text of the file."""
-        return self._source
+        return PythonEncoder, (self._file, self.tokenizer, self._process)
 
     @functools.cached_property
     def words(self) -> frozenset[str]:
         """The texts in quotes of the file."""
-        return frozenset(one or other for one, other in _STRING.findall(self._source))
-
-    @property
-    def tokenizer(self) -> Any:
-        """The tokenizer that reads the text."""
-        return self._tokenizer
+        return frozenset(one or other for one, other in _STRING.findall(self.source))
 
     @property
     def facts(self) -> Any:
         """A hash of the file."""
-        return hashlib.sha256(self._source.encode()).hexdigest()
+        return hashlib.sha256(self.source.encode()).hexdigest()
 
     @property
     def byte_table(self) -> ByteTable:

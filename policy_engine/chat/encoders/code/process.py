@@ -42,9 +42,6 @@ class EncoderProcess:
         # A pickle has no process: each worker starts its own when first asked.
         return EncoderProcess, (self.file,), {"_seconds": self._seconds}
 
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-
     @property
     def parameters(self) -> dict[str, bool]:
         """The function's parameters behind the messages: True for one that may be left out.

@@ -17,7 +17,7 @@ from policy_engine.chat.encoders.align import TINTED
 from policy_engine.chat.encoders.protocol import Chunk
 from policy_engine.chat.encoders.tint import Tinting
 from policy_engine.chat.label.markers import REASONING, Markers, is_closing_tag
-from policy_engine.chat.trace.origins import Run
+from policy_engine.chat.trace.origins import Run, placed
 from policy_engine.core.source import common_prefix
 
 Texts = Callable[[Sequence[Sequence[Mapping[str, Any]]]], Sequence["str | None"]]
@@ -46,15 +46,11 @@ def turn_bounds(
     # All in one question to the process.
     heads = texts([messages[:turn] for turn in range(1, count)])
     found: list[int | None] = [0]
-    for head in heads:
-        found.append(len(head) if head is not None and plain.startswith(head) else None)
+    found += [len(head) if head is not None and plain.startswith(head) else None for head in heads]
     if None in found:
         _by_tints(messages, runs, texts, tinting, markers, found)
-    bounds: list[int] = []
-    for at in found:
-        # Never backwards: a bound that was not found is the bound before it, so the text stays with the turn before.
-        bounds.append(max(bounds[-1] if bounds else 0, at if at is not None else bounds[-1] if bounds else 0))
-    return [*bounds, len(plain)]
+    # Never backwards: a bound that was not found is the bound before it, so the text stays with the turn before.
+    return [*itertools.accumulate((at or 0 for at in found), max), len(plain)]
 
 
 def _by_tints(
@@ -114,12 +110,7 @@ def openings_back(
     `<｜User｜>Hi<｜Assistant｜>` is what an encoder writes for a question alone. Of the scaffold behind its data,
     markers that end something stay the question's, and what follows them is the answer's.
     """
-    ends = []
-    at = 0
-    for length, origin, _ in runs:
-        at += length
-        if origin is not None and length:
-            ends.append(at)
+    ends = [end for start, end, (_, origin, _) in placed(runs) if origin is not None and start < end]
     made = list(bounds)
     for turn in range(1, len(messages)):
         # Only where the model answers somebody else does anything open an answer.

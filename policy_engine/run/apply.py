@@ -22,15 +22,16 @@ from policy_engine.mask.masker import Masker
 from policy_engine.run.backends import BackendChoice, choose_backend, in_full
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
-from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, check_folder, is_folder, processes
+from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, processes
 from policy_engine.run.input_spans import batched
 from policy_engine.run.output.killed import clear_killed
+from policy_engine.run.output.places import check_folder, check_output, is_folder
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.processes.pool import in_order
 from policy_engine.run.resume import options_of
 from policy_engine.run.run_options import RunOptions
 from policy_engine.run.summary import Counts, Summary, summary_of
-from policy_engine.run.writers import Output, check_output, open_output, reason_of, remedy, what_is_left
+from policy_engine.run.writers import Output, open_output, reason_of, remedy, what_is_left
 
 __all__ = ["Progress", "apply_dataset"]
 

@@ -6,7 +6,6 @@ A run can be killed and resumed.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
-from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
+from policy_engine.core.errors import ConfigError, PolicyEngineError, add_note
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.files.stamp import InputChanged
 from policy_engine.run.batches import BatchMasker
@@ -59,15 +58,6 @@ def processes(workers: int) -> Engine:
                 yield result
 
     return run
-
-
-def is_folder(output: str | Path) -> bool:
-    """True if an output names a folder: it ends in a slash, or is one.
-
-    >>> is_folder("out/"), is_folder("out.parquet")
-    (True, False)
-    """
-    return str(output).endswith(("/", os.sep)) or Path(output).is_dir()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,15 +185,3 @@ class FolderRun:
         rows = sum(shard.counts.read for shard in journal.shards.values())
         resume = "; --resume goes on from there" if again and self._plan.files else ""
         return f"{len(journal.shards)} whole shards, of {rows:,} rows read, are in `{self._folder}`{resume}"
-
-
-def check_folder(folder: Path, inputs: tuple[Path, ...]) -> None:
-    """Checks that a folder can be made there, before any work is done. Raises DataError."""
-    if folder.exists() and not folder.is_dir():
-        raise DataError(f"`{folder}` is a file", help="give another -o")
-    if not folder.parent.is_dir():
-        raise DataError(f"folder `{folder.parent}` does not exist", help=f"make it: mkdir -p {folder.parent}")
-    # `--overwrite` removes shards of a folder, so that the input in it could be among what is removed.
-    for file in inputs:
-        if folder.exists() and file.exists() and (file.samefile(folder) or folder in file.parents):
-            raise DataError(f"the input is in `{folder}`", help="write to another folder")

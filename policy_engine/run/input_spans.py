@@ -19,8 +19,6 @@ from policy_engine.data.files.read_text import MAX_ROW, Numbered, read_lines, re
 from policy_engine.data.files.readers import Rows
 from policy_engine.data.files.stamp import Stamp, changed
 
-SPAN_BYTES: Final = 32 << 20
-"""Input of one span: what a run that is killed has to do again, per worker."""
 SPAN_ROWS: Final = 4096
 """Rows of one span where the input can only be read from its start."""
 _CHUNK: Final = 1 << 20
@@ -115,7 +113,7 @@ def check_digests(files: Iterable[InputFile]) -> None:
             raise changed(Path(file.path), "its contents are others")
 
 
-def plan(rows: Rows, *, size: int = SPAN_BYTES) -> tuple[tuple[InputFile, ...], list[InputSpan] | None]:
+def plan(rows: Rows, *, size: int) -> tuple[tuple[InputFile, ...], list[InputSpan] | None]:
     """Identity of the files of an input, and their spans.
 
     The spans are None if a file can only be read from its start. Reads every file once.

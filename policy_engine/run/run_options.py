@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.core.choices import Backend
 from policy_engine.core.errors import ConfigError
 from policy_engine.run.backends import BACKENDS
-from policy_engine.run.input_spans import SPAN_BYTES
 from policy_engine.run.truncate import Truncation
+
+SPAN_BYTES: Final = 32 << 20
+"""Input of one span: what a run that is killed has to do again, per worker."""
 
 
 @dataclass(frozen=True, kw_only=True)

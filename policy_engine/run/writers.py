@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from policy_engine.core.errors import DataError
 from policy_engine.run.output.json_lines import lines_of
 from policy_engine.run.output.killed import locked
+from policy_engine.run.output.places import check_output, partial_of, suffix_of
 
 ROW_GROUP_BYTES: Final = 16 << 20
 """Bytes of columns in one Parquet row group: about 1,800,000 tokens, a fair unit to shuffle, stream and decode."""
@@ -187,7 +188,8 @@ OUTPUT_FORMATS: Final[dict[str, Callable[[Path, pa.Schema], Writer]]] = {
     ".jsonl.gz": lambda path, schema: JsonLinesOutput(path, "gz"),
     ".jsonl.zst": lambda path, schema: JsonLinesOutput(path, "zst"),
 }
-"""Output formats by the suffix of a file: what writes it, given its temporary name and its columns."""
+"""Output formats by the suffix of a file, as in `OUTPUT_SUFFIXES`: what writes it, given its temporary name and its
+columns."""
 SHARD_SUFFIX: Final = ".parquet"
 """The format of the shards of an output folder; `run.resume` reads what is in them."""
 
@@ -210,8 +212,8 @@ class Output:
         own = f"{os.getpid()}-{number}" if number else f"{os.getpid()}"
         # Beside the output, and not in a folder for temporary files: only on one file system is a rename atomic.
         self._temporary = path.with_name(f".{path.name}.{own}.tmp")
-        suffix = _suffix(path)
-        self.partial = _partial(path)
+        suffix = suffix_of(path)
+        self.partial = partial_of(path)
         self._mark: BinaryIO | None = None
         try:
             self._mark = locked(self._temporary)
@@ -285,39 +287,6 @@ def open_output(path: str | Path, schema: pa.Schema, *, overwrite: bool = False)
     return Output(path, schema, overwrite=overwrite)
 
 
-def check_output(path: Path, *, overwrite: bool, inputs: tuple[Path, ...] = ()) -> None:
-    """Checks that an output can be made there, before any work is done.
-
-    Raises DataError as `open_output` does.
-    """
-    _suffix(path)
-    if path.is_dir():
-        raise DataError(f"`{path}` is a folder", help=f"name a file in it: {path / 'masked.parquet'}")
-    if not path.parent.is_dir():
-        raise DataError(f"folder `{path.parent}` does not exist", help=f"make it: mkdir -p {path.parent}")
-    if path.exists():
-        for file in inputs:
-            if file.exists() and path.samefile(file):
-                raise DataError(f"`{path}` is also the input", help="write to another file")
-        if not overwrite:
-            raise DataError(f"`{path}` exists", help="give another -o, or --overwrite to replace it")
-    if not overwrite and _partial(path).exists():
-        raise DataError(
-            f"`{_partial(path)}` has the rows of a run that broke off, which this run would replace if it does",
-            help="move or remove it, or --overwrite",
-        )
-
-
-def _partial(path: Path) -> Path:
-    """The file for the rows that a run finished before it broke off.
-
-    >>> _partial(Path("masked.jsonl.gz")).name
-    'masked.partial.jsonl.gz'
-    """
-    suffix = _suffix(path)
-    return path.with_name(f"{path.name.removesuffix(suffix)}.partial{suffix}")
-
-
 def what_is_left(output: Output, *, read: int) -> str:
     """A sentence on what a run that broke off left behind, for after the output's context.
 
@@ -329,13 +298,6 @@ def what_is_left(output: Output, *, read: int) -> str:
         f"`{output.path}` was not written; the {output.kept} rows finished before are in `{output.partial}` "
         f"(the input was read up to row {read})"
     )
-
-
-def _suffix(path: Path) -> str:
-    for suffix in OUTPUT_FORMATS:
-        if path.name.endswith(suffix) and path.name != suffix:
-            return suffix
-    raise DataError(f"`{path}` says no output format", help=f"its name has to end in {', '.join(OUTPUT_FORMATS)}")
 
 
 def reason_of(error: BaseException) -> str:

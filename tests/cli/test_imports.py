@@ -74,6 +74,33 @@ def test_verbs_that_show_rows(files: Path, command: str) -> None:
     assert set() == imported(*arguments, cwd=files) & (NEVER | UNUSED | explains)
 
 
+def test_apply_loads_a_tokenizer_before_arrow(files: Path) -> None:
+    """Both at once would be the peak of a first run's memory; a bad output is refused before either."""
+    script = (
+        "import sys\n"
+        "from policy_engine.chat import loading\n"
+        "load = loading.load_tokenizer\n"
+        "def watched(*arguments, **options):\n"
+        "    loaded = load(*arguments, **options)\n"
+        "    print('loaded', 'pyarrow' in sys.modules)\n"
+        "    return loaded\n"
+        "loading.load_tokenizer = watched\n"
+        "from policy_engine.cli.app import run\n"
+        "code = run(sys.argv[1:])\n"
+        "print('ended', code, 'pyarrow' in sys.modules)\n"
+    )
+    arguments = ("apply", "chats.jsonl", "-p", "my.policy", "-t", "builtin", "-o", "out.parquet")
+    command = [sys.executable, "-c", script, *arguments]
+    first, second = (
+        subprocess.run(command, cwd=files, capture_output=True, text=True, check=True, timeout=120) for _ in range(2)
+    )
+    said = [line for line in first.stdout.splitlines() if line.startswith(("loaded", "ended"))]
+    assert ["loaded False", "ended 0 True"] == said
+    assert "ended 2 False" == second.stdout.splitlines()[-1]
+    assert "loaded" not in second.stdout
+    assert "`out.parquet` exists" in second.stderr
+
+
 @pytest.mark.parametrize("verb", ["check", "import", "policies"])
 def test_a_verb_imports_no_other(files: Path, verb: str) -> None:
     given = "policy_engine.cli.verbs."

@@ -18,7 +18,8 @@ from policy_engine.core.errors import DataError
 from policy_engine.data.files.readers import read_rows
 from policy_engine.run.output import json_lines
 from policy_engine.run.output.killed import clear_killed
-from policy_engine.run.writers import OUTPUT_FORMATS, check_output, open_output
+from policy_engine.run.output.places import OUTPUT_SUFFIXES, check_output
+from policy_engine.run.writers import OUTPUT_FORMATS, open_output
 
 SCHEMA = pa.schema(
     [("row", pa.int64()), ("input_ids", pa.list_(pa.int32())), ("loss_weights", pa.list_(pa.float32()))],
@@ -199,6 +200,10 @@ class TestPlaces:
         (tmp_path / "link.jsonl").symlink_to(path)
         with pytest.raises(DataError, match="is also the input"):
             check_output(tmp_path / "link.jsonl", overwrite=True, inputs=(path,))
+
+
+def test_an_output_is_accepted_by_name_if_something_writes_it():
+    assert tuple(OUTPUT_FORMATS) == OUTPUT_SUFFIXES
 
 
 def test_this_process_has_no_limit_left_behind():

@@ -70,7 +70,7 @@ class _How:
 
     def options(self) -> RunOptions:
         """The `RunOptions` among these; the verb itself uses the others."""
-        from policy_engine.cli.work.apply import truncation_of
+        from policy_engine.cli.work.request import truncation_of
         from policy_engine.run.run_options import RunOptions
 
         return RunOptions(
@@ -104,10 +104,14 @@ def apply(
 ) -> Outcome:
     """Mask a dataset into Parquet or JSONL, and account for every row and token."""
     # Imported here, so that the verbs that need no tokenizer start without what loads one.
-    from policy_engine.cli.work.apply import Request, apply_request
     from policy_engine.cli.work.inputs import load_inputs
+    from policy_engine.cli.work.request import Request
 
     request = Request(data=data, out=out, options=how.options(), unroll=how.unroll, ray=how.engine == "ray")
     # Before the tokenizer is loaded: an output that exists is reported at once.
     request.check()
-    return apply_request(request, load_inputs(named, prove=not how.no_prove, pairs=how.pairs))
+    inputs = load_inputs(named, prove=not how.no_prove, pairs=how.pairs)
+    # Imported after it: loading an unknown tokenizer is the peak of the process, which pyarrow would raise by 35 MB.
+    from policy_engine.cli.work.apply import apply_request
+
+    return apply_request(request, inputs)

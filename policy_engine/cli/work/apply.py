@@ -5,9 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import cast
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
@@ -17,44 +14,14 @@ from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.inputs import MaskerInputs
-from policy_engine.core.choices import Keep
+from policy_engine.cli.work.request import Request
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.mask.evidence.rule_findings import rule_findings
 from policy_engine.mask.warner import DataWarning
 from policy_engine.run.apply import apply_dataset
 from policy_engine.run.folder import Progress as Done
-from policy_engine.run.folder import check_folder, is_folder
 from policy_engine.run.ray import ray_engine
-from policy_engine.run.run_options import RunOptions
 from policy_engine.run.summary import Summary
-from policy_engine.run.truncate import Truncation
-from policy_engine.run.writers import check_output
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """The data, the output and the options of a run."""
-
-    data: str
-    out: str | Path
-    """A file, or a folder if it ends in a slash or exists."""
-    options: RunOptions = field(default_factory=RunOptions)
-    unroll: bool = False
-    ray: bool = False
-
-    def check(self) -> None:
-        """Refuses what cannot be done, before a tokenizer is loaded.
-
-        Raises ConfigError or DataError.
-        """
-        inputs = () if self.data == "-" else (Path(self.data),)
-        if is_folder(self.out):
-            check_folder(Path(self.out), inputs)
-            return
-        if self.options.resume or self.ray:
-            name = "--resume" if self.options.resume else "--engine ray"
-            raise ConfigError(f"{name} needs a folder to write into", help="end its name in a slash: -o NAME/")
-        check_output(Path(self.out), overwrite=self.options.overwrite, inputs=inputs)
 
 
 def apply_request(request: Request, inputs: MaskerInputs) -> Outcome:
@@ -137,19 +104,3 @@ def run_with_bar(request: Request, inputs: MaskerInputs, *, say: Callable[[str],
             say=say,
             progress=progress,
         )
-
-
-def truncation_of(max_length: int | None, keep: str | None, *, packed: bool) -> Truncation | None:
-    """The truncation that `--max-length` and `--truncate` ask for.
-
-    Raises ConfigError for one without its length.
-
-    >>> truncation_of(512, None, packed=False)
-    Truncation(max_length=512, keep='keep_start')
-    """
-    if max_length is not None:
-        return Truncation(max_length=max_length, keep=cast(Keep, keep or "keep_start"))
-    if keep is not None or packed:
-        name = "--truncate" if keep is not None else "--pack"
-        raise ConfigError(f"{name} needs a length", help="give one with --max-length")
-    return None

@@ -13,8 +13,9 @@ from policy_engine.cli.accounts.apply_account import closing, failures
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import ShowOptions
-from policy_engine.cli.work.apply import Request, run_with_bar
+from policy_engine.cli.work.apply import run_with_bar
 from policy_engine.cli.work.inputs import load_inputs
+from policy_engine.cli.work.request import Request
 from policy_engine.cli.work.show import show_rows
 from policy_engine.core.errors import DataError
 from policy_engine.mask.masker import Masker

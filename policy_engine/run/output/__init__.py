@@ -1,1 +1,1 @@
-"""Pieces of output files: rows as lines of JSON, and what killed runs left."""
+"""Pieces of output files: their places, rows as lines of JSON, and what killed runs left."""

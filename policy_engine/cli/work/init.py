@@ -176,14 +176,20 @@ def policy_text(found: Survey, data: str, *, failed: int = 0, but: Container[str
         "",
         "# What the assistant writes: reasoning, text and tool calls, and the marker that ends its turn.",
         "train assistant",
-        "train eos of assistant",
     ]
+    # Later rules decide, so the order keeps every choice of suggestions right: those that train come before those that
+    # mask, those of parts before the ends, which may hang on them, and those of whole messages behind all.
+    before_ends = []
     if "reasoning.text" in found.parts.get("assistant", ()):
-        lines += ["", "# Uncomment to keep only the last turn's thinking:"]
-        lines += ["# mask assistant.reasoning", "# train last assistant.reasoning"]
-    hints = _field_hints(found)
-    if hints:
-        lines += ["", "# Fields that may say what to train; uncomment what is meant:", *hints]
+        before_ends += ["", "# Uncomment to keep only the last turn's thinking:"]
+        before_ends += ["# mask assistant.reasoning", "# train last assistant.reasoning"]
+    if of_parts := _part_hints(found):
+        before_ends += ["", "# Fields of parts that may say what to train; uncomment what is meant:", *of_parts]
+    if before_ends:
+        lines += [*before_ends, "", "# The marker, behind all that it may hang on."]
+    lines += ["train eos of trained assistant" if of_parts else "train eos of assistant"]
+    if of_messages := _message_hints(found):
+        lines += ["", "# Fields of messages that may say what to train; uncomment what is meant:", *of_messages]
     # A guard for each other role: a later edit that trains one by mistake is refused.
     others = [role for role in sorted(found.roles) if role != "assistant" and role not in but]
     if others:
@@ -235,19 +241,38 @@ def _conversations(
             failed.append((number, error))
 
 
-def _field_hints(found: Survey) -> list[str]:
-    hints = []
-    for name, kind in sorted(found.fields.items()):
-        scope, _, key = name.partition(".")
-        if scope not in ("message", "part") or not _NAME.fullmatch(name):
-            continue
-        if key in _SAYS_TRAIN and kind == "boolean":
-            hints.append(f"# mask assistant where {name} == false")
-        elif key in (*_SAYS_TRAIN, *_SAYS_WEIGHT) and kind in ("integer", "number"):
-            hints.append(f"# train assistant weight {name}")
-        elif key == "training_detail" and kind == "list":
-            hints.append(f"# mask spans {name} in assistant.text")
+def _message_hints(found: Survey) -> list[str]:
+    """Suggestions that mask or weigh whole turns, with their ends.
+
+    >>> from collections import Counter
+    >>> fields = {"message.train": "boolean", "message.weight": "number"}
+    >>> _message_hints(Survey(rows=1, roles=Counter(assistant=1), fields=fields))
+    ['# mask turn where message.train == false', '# scale turn by message.weight']
+    """
+    return [
+        f"# mask turn where {name} == false" if kind == "boolean" else f"# scale turn by {name}"
+        for name, kind in _saying_fields(found, "message")
+    ]
+
+
+def _part_hints(found: Survey) -> list[str]:
+    """Suggestions that mask or weigh pieces of a turn: parts of its content, and spans."""
+    hints = [
+        f"# mask assistant where {name} == false" if kind == "boolean" else f"# scale assistant by {name}"
+        for name, kind in _saying_fields(found, "part")
+    ]
+    if found.fields.get("message.training_detail") == "list":
+        hints.append("# mask spans message.training_detail in assistant.text")
     return hints
+
+
+def _saying_fields(found: Survey, scope: str) -> Iterator[tuple[str, str]]:
+    """Flags and weights of a scope by their usual names, each with its type."""
+    for name, kind in sorted(found.fields.items()):
+        owner, _, key = name.partition(".")
+        is_flag = key in _SAYS_TRAIN and kind == "boolean"
+        if owner == scope and (is_flag or (key in (*_SAYS_TRAIN, *_SAYS_WEIGHT) and kind in ("integer", "number"))):
+            yield name, kind
 
 
 def _counts(found: Survey) -> str:

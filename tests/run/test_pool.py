@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import textwrap
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from benchmarks.checksum import canonical_checksum
+from policy_engine.chat.tokens import locator
 from policy_engine.core.errors import DataError, RowError
+from policy_engine.core.interrupt import interruptible
 from policy_engine.run.processes import pool, worker
 from policy_engine.run.processes.pool import AHEAD, in_order
 from tests.run.support import apply_dataset, chat, masker, write_lines
 from tests.run.test_shards import ROWS, run
 
 ROOT = Path(__file__).parents[2]
+LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads the memory of a process in /proc")
 
 
 def double(task):
@@ -279,23 +283,98 @@ def test_a_task_that_ends_two_workers_is_done_piece_by_piece(monkeypatch, worker
         next(results)
 
 
-def test_with_bounded_memory_a_run_of_one_process_says_which_row_ends_it(tmp_path):
+def _bound_memory():
+    """Leaves this process 64 MB more than it has."""
+    import resource  # not on Windows
+
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    bound = used + (64 << 20)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+
+
+class BoundForLongTexts:
+    """Where this is loaded, a tokenizer's call for a long text has little memory."""
+
+    def __reduce__(self):
+        return _bound_for_long_texts, ()
+
+
+def _bound_for_long_texts():
+    def bounded(call, texts):
+        def bound_call(given):
+            if sum(map(len, given)) > 1 << 20:
+                _bound_memory()
+            return call(given)
+
+        return interruptible(bound_call, texts)
+
+    locator.interruptible = bounded
+    return BoundForLongTexts()
+
+
+@LINUX
+def test_with_bounded_memory_a_run_of_one_process_says_which_row_ends_it(tmp_path, monkeypatch):
     """The allocation of a tokenizer that fails ends its process; the run goes on to say so."""
+    # One allocation for 6 million characters is of 16 bytes each, 96 MB, whatever else is free.
     lines = [{"messages": chat(f"q{n}", "x" * (6_000_000 if n == 5 else 5))} for n in range(8)]
     data = write_lines(tmp_path / "chats.jsonl", lines)
-    script = f"""
-        import resource
-        from pathlib import Path
-        from tests.run.support import apply_dataset, masker
-        bound = masker()
-        used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-        resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20), used + (300 << 20)))
-        apply_dataset({str(data)!r}, bound, {str(tmp_path / "out.jsonl")!r}, batch_size=4)
-    """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert 1 == ran.returncode, ran.stderr[-2000:]
-    assert "died twice on row 6 (it was ended by SIGABRT)" in ran.stderr
+    monkeypatch.setattr(pool, "is_memory_bounded", lambda: True)
+    # Threads of Rust take memory of their own when they start.
+    monkeypatch.setenv("RAYON_NUM_THREADS", "1")
+    bound = masker()
+    bound.of_workers = BoundForLongTexts()
+    with pytest.raises(DataError, match=r"died twice on row 6 \(it was ended by SIGABRT\): the bound of its memory"):
+        apply_dataset(data, bound, tmp_path / "out.jsonl", batch_size=4)
     assert ["chats.jsonl", "out.partial.jsonl"] == sorted(path.name for path in tmp_path.iterdir())
     assert 4 == len((tmp_path / "out.partial.jsonl").read_text().splitlines())
+
+
+class Bounded:
+    """Work that bounds the memory of its worker."""
+
+    def __reduce__(self):
+        return _bounded, ()
+
+    def __call__(self, task):
+        if task == "fill":
+            bytearray(128 << 20)
+        return len(task)
+
+
+def _bounded():
+    _bound_memory()
+    return Bounded()
+
+
+@LINUX
+@pytest.mark.parametrize("task", [bytes(128 << 20), "fill"], ids=["received", "done"])
+def test_a_task_beyond_the_memory_of_a_worker_is_reported(monkeypatch, task):
+    monkeypatch.setattr(pool, "is_memory_bounded", lambda: True)
+    results = in_order(Bounded(), iter([b"a", task]), describe=lambda task: f"{len(task):,} bytes")
+    with _at_most(60):  # a pool that waits for ever ends no test run
+        assert 1 == next(results)[1]
+        with pytest.raises(DataError, match=rf"died twice on {len(task):,} bytes \(it ended with exit code 1\)"):
+            next(results)
+
+
+@contextlib.contextmanager
+def _at_most(seconds):
+    def stop(number, frame):
+        raise TimeoutError(f"not done after {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_threads_that_cannot_start_leave_their_own_error(monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        next(in_order(double, iter([1]), workers=2))

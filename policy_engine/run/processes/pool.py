@@ -144,8 +144,10 @@ class _Pool(Generic[Task]):
             self._changed.notify_all()
             # Workers start as tasks come: a small input does not pay for processes that would do nothing.
             if len(self._threads) < self._size and len(self._waiting) + self._busy > len(self._threads):
-                self._threads.append(threading.Thread(target=self._feed, daemon=True))
-                self._threads[-1].start()
+                thread = threading.Thread(target=self._feed, daemon=True)
+                thread.start()
+                # Only now: `kill` waits for these, and one that cannot start (no memory for it) never ends.
+                self._threads.append(thread)
 
     def _result(self, pending: _Pending[Task]) -> Any:
         with self._changed:

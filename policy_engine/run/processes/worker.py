@@ -144,6 +144,8 @@ def serve() -> None:
     for task in _listen(tasks):
         try:
             answer = Answer(result=do(pickle.loads(task)))
+        except MemoryError:
+            os._exit(1)  # as where compiled code runs out of memory: the parent looks for the piece that is too large
         except Exception as error:
             answer = Answer(error=error, traceback=traceback.format_exc())
         _answer(results, answer)
@@ -167,7 +169,8 @@ def _own_streams() -> tuple[IO[bytes], IO[bytes]]:
 def _listen(tasks: IO[bytes]) -> Any:
     """The tasks as they come.
 
-    A thread waits for them, so that a worker ends with its parent even while it works.
+    A thread waits for them, so that a worker ends with its parent even while it works. It also ends where a task does
+    not fit into its memory.
     """
     inbox: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
@@ -175,7 +178,7 @@ def _listen(tasks: IO[bytes]) -> Any:
         try:
             while True:
                 inbox.put(receive(tasks))
-        except Gone:
+        except (Gone, MemoryError):  # without this thread the worker and its parent would wait for each other
             os._exit(1)
 
     threading.Thread(target=listen, daemon=True).start()

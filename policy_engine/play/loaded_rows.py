@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
 from typing import Any, Final
 
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
@@ -12,7 +11,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
-from policy_engine.data.files.readers import read_rows
+from policy_engine.data.files.readers import first_rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, Judged, Pair, conversations_in, read_judged
 from policy_engine.lang.library import read_shipped
@@ -100,11 +99,11 @@ def load_board(
     """
     spec = DatasetSpec() if dataset is None else dataset
     source = read_rows(data)
-    first = list(islice(source, LOOKED_AT))
+    first, numbered = first_rows(source, LOOKED_AT)
     format = format_seen(first, source, spec)
     rows: list[BoardRow] = []
     more = False
-    for count, (number, row) in enumerate(chain(first, source)):
+    for count, (number, row) in enumerate(numbered):
         # Only a row beyond the limit says that there are more: the page says "the first" of them.
         if count == limit:
             more = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, add_note
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
 from policy_engine.data.files.read_text import read_unread
-from policy_engine.data.files.readers import PIPE, Rows, read_rows
+from policy_engine.data.files.readers import PIPE, Rows, batched, first_rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.mask.masker import Masker
@@ -23,7 +23,6 @@ from policy_engine.run.backends import BackendChoice, choose_backend, in_full
 from policy_engine.run.batches import BatchMasker, TableBatch, TableMasker
 from policy_engine.run.columns import rows_of_columns, schema_of, table_of
 from policy_engine.run.folder import Engine, FolderRun, InputCut, Progress, processes
-from policy_engine.run.input_spans import batched
 from policy_engine.run.output.killed import clear_killed
 from policy_engine.run.output.places import check_folder, check_output, is_folder
 from policy_engine.run.pack import PackWindow
@@ -191,13 +190,7 @@ class _Source:
     def format(self, spec: DatasetSpec) -> Format:
         """The way to read rows, detected from the first ones."""
         assert self._first is not None
-        rest = self._first
-        # Not a row more than are looked at: they may come from a pipe.
-        # By `batched`, which gives the rows before a reading error: they tell the format, and the error comes again
-        # later.
-        lists = batched(islice(rest, LOOKED_AT), LOOKED_AT)
-        first = next(lists)
-        self._first = chain(first, chain.from_iterable(lists), rest)
+        first, self._first = first_rows(self._first, LOOKED_AT)
         return format_seen(read_unread(first), self.rows, spec)
 
     def again(self) -> Iterator[tuple[int, Any]]:

@@ -16,7 +16,7 @@ from policy_engine.core.errors import DataError
 from policy_engine.core.source import LINE_SUFFIXES, Place
 from policy_engine.data.files.read_arrow import parquet_groups, read_parquet
 from policy_engine.data.files.read_text import MAX_ROW, Numbered, read_lines, read_text, read_unread
-from policy_engine.data.files.readers import Rows
+from policy_engine.data.files.readers import Rows, batched
 from policy_engine.data.files.stamp import Stamp, changed
 
 SPAN_ROWS: Final = 4096
@@ -203,28 +203,6 @@ def _scan(file: Path, size: int = 0) -> tuple[InputFile, list[tuple[int, int, in
     if size and at > start:
         cuts.append((start, at, before))
     return InputFile(path=str(file), size=at, sha256=digest.hexdigest()), cuts, last, longest
-
-
-def batched(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
-    """Lists of `size` rows. Where reading breaks off, the rows before that come first.
-
-    >>> list(batched(iter([(1, "a"), (2, "b"), (3, "c")]), 2))
-    [[(1, 'a'), (2, 'b')], [(3, 'c')]]
-    """
-    batch: list[Numbered] = []
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == size:
-                yield batch
-                batch = []
-    # A file that breaks off in row 1,000 still has 999 good rows; they are masked before the error is raised.
-    except DataError:
-        if batch:
-            yield batch
-        raise
-    if batch:
-        yield batch
 
 
 def inline_spans(numbered: Iterator[Numbered], rows: Rows, *, size: int = SPAN_ROWS) -> Iterator[InputSpan]:

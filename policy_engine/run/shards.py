@@ -13,9 +13,10 @@ from typing import Any
 import pyarrow as pa
 
 from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.data.files.readers import batched
 from policy_engine.run.batches import BatchMasker
 from policy_engine.run.columns import table_of
-from policy_engine.run.input_spans import InputSpan, batched
+from policy_engine.run.input_spans import InputSpan
 from policy_engine.run.manifest import Shard
 from policy_engine.run.pack import PackWindow
 from policy_engine.run.resume import file_digest, sync_folder

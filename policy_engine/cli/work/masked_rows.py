@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import islice
 from typing import Any
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
@@ -13,7 +13,7 @@ from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.core.errors import PolicyEngineError, RowError
 from policy_engine.core.source import Place
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
-from policy_engine.data.files.readers import Rows, read_rows
+from policy_engine.data.files.readers import Rows, first_rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
 from policy_engine.data.role_spelling import DoubtfulRoles, RoleSpelling
@@ -101,9 +101,8 @@ def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Form
 
     Raises ConfigError if the rows have no known shape, DataError if none of those looked at could be read.
     """
-    rows = islice(source, limit)
-    first = list(islice(rows, LOOKED_AT))
-    return format_seen(first, source, spec), chain(first, rows)
+    first, rows = first_rows(islice(source, limit), LOOKED_AT)
+    return format_seen(first, source, spec), rows
 
 
 _Sides = list[tuple[str, "MaskedRow | PolicyEngineError"]]

@@ -11,6 +11,7 @@ import sys
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -243,3 +244,40 @@ def _decompressed(raw: io.FileIO, file: Path) -> tuple[io.BufferedReader, tuple[
     opened = _COMPRESSED.get(file.suffix.lower())
     stream, errors = (raw, (OSError, EOFError)) if opened is None else opened(raw)
     return io.BufferedReader(stream, 1 << 20), errors
+
+
+def batched(rows: Iterator[Numbered], size: int) -> Iterator[list[Numbered]]:
+    """Lists of `size` rows. Where reading breaks off, the rows before that come first.
+
+    >>> list(batched(iter([(1, "a"), (2, "b"), (3, "c")]), 2))
+    [[(1, 'a'), (2, 'b')], [(3, 'c')]]
+    """
+    batch: list[Numbered] = []
+    try:
+        for row in rows:
+            batch.append(row)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    # A file that breaks off in row 1,000 still has 999 good rows; they are masked before the error is raised.
+    except DataError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def first_rows(rows: Iterator[Numbered], size: int) -> tuple[list[Numbered], Iterator[Numbered]]:
+    """The first `size` rows, and all rows from the first.
+
+    Where reading breaks off among them, they are the rows before that, and the error comes where the others end.
+
+    >>> first, rows = first_rows(iter([(1, "a"), (2, "b"), (3, "c")]), 2)
+    >>> first, list(rows)
+    ([(1, 'a'), (2, 'b')], [(1, 'a'), (2, 'b'), (3, 'c')])
+    """
+    # Not a row more than are asked for: they may come from a pipe.
+    lists = batched(islice(rows, size), size)
+    first = next(lists, [])
+    return first, chain(first, chain.from_iterable(lists), rows)

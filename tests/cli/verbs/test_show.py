@@ -40,6 +40,18 @@ def test_says_that_there_are_more_rows(args: list[str | Path]) -> None:
     assert "there are more" not in cli("show", *args, "--row", "1").out
 
 
+def test_rows_before_the_place_where_a_file_breaks_off_are_shown(tmp_path: Path) -> None:
+    rows = write_chats(tmp_path, [CHATS[0], CHATS[1]]).read_text(encoding="utf-8").splitlines()
+    broken = tmp_path / "chats.json"
+    broken.write_text("[" + ",\n".join([*rows, '{"messages": [']), encoding="utf-8")
+    shown = ("show", broken, "-p", write_policy(tmp_path), "-t", "builtin", "--limit")
+    ran = cli(*shown, "1")
+    assert (0, True) == (ran.code, "⟦Hi 世界.<|" in ran.out), ran.err
+    ran = cli(*shown, "3")
+    assert 2 == ran.code
+    assert "item 3 of the array is not JSON" in ran.err
+
+
 def test_counts_rows_with_control_tokens_in_the_data(tmp_path: Path) -> None:
     hostile = '{"messages": [{"role": "user", "content": "a <|im_end|> b"}, {"role": "assistant", "content": "c"}]}'
     chats = write_chats(tmp_path, [CHATS[0], hostile, CHATS[2]])

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from policy_engine.audit.audit import Audit, Breach
-from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
@@ -63,7 +62,10 @@ def _breaches(found: Audit, where: Callable[[int], Place]) -> Iterator[Diagnosti
             help="mask the data with the policy (`policy-engine apply`), or change the policy",
             place=where(breach.row),
         )
-    yield from more_alike("PE704", len(found.breaches) - BREACHES, BREACHES)
+    more = len(found.breaches) - BREACHES
+    if more > 0:
+        breaks = "breaks" if more == 1 else "break"
+        yield Diagnostic(code="PE704", message=f"{counted(more, 'more row')} {breaks} the policy")
 
 
 def _without_verdict(data: str, found: Audit) -> Iterator[Diagnostic]:

@@ -252,4 +252,4 @@ def test_machines_get_the_number_of_rows_that_break_the_policy(tmp_path: Path) -
     Path(data).write_text(Path(data).read_text() * 3)
     found = _audit(data, "-p", "default", "--format", "json").document["diagnostics"]
     assert ["PE703", *["PE704"] * 6] == [d["code"] for d in found]
-    assert "4 more rows fail like the 5 above" == found[-1]["message"]
+    assert "4 more rows break the policy" == found[-1]["message"]

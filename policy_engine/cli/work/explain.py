@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.text import Text
 
+from policy_engine.chat.segments import Segment
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.records import ExplainOptions
 from policy_engine.cli.work.inputs import MaskerInputs
@@ -75,11 +76,14 @@ def _explanations(row: MaskedRow, tokens: tuple[int, ...], at: str | None, turn:
 
 def _tokens_at(row: MaskedRow, text: str, turn: int | None) -> tuple[int, ...]:
     """The tokens where a text first occurs: in the row, or in one of its messages."""
-    own = [s for s in row.chat.segments if turn in (None, s.turn)]
-    # A message of which the template writes nothing has no segments.
-    first, stop = min((s.start for s in own), default=0), max((s.end for s in own), default=0)
-    start = row.chat.text.find(text, first, stop) if text else -1
-    if start < 0:
+    own = [s for s in row.chat.segments if s.start < s.end and turn in (None, s.turn)]
+    start = -1
+    # Text of another message may be inside: some templates write the system prompt into the first user's turn.
+    for stretch in _stretches(own):
+        start = row.chat.text.find(text, *stretch) if text else -1
+        if start >= 0:
+            break
+    else:
         where = "the rendered row" if turn is None else f"message {turn}, as it is rendered,"
         raise ConfigError(
             f"{where} does not contain `{text}`", help="`policy-engine show` prints the text as it is rendered"
@@ -87,6 +91,17 @@ def _tokens_at(row: MaskedRow, text: str, turn: int | None) -> tuple[int, ...]:
     starts, ends = row.tokenized.starts_T.tolist(), row.tokenized.ends_T.tolist()
     # Tokens that overlap the text: the first and the last one may reach beyond it.
     return tuple(i for i, (a, b) in enumerate(zip(starts, ends, strict=True)) if a < start + len(text) and start < b)
+
+
+def _stretches(segments: Iterable[Segment]) -> Iterator[tuple[int, int]]:
+    """The characters that segments cover without a gap."""
+    start = end = 0
+    for segment in segments:
+        if segment.start != end:
+            yield start, end
+            start = segment.start
+        end = segment.end
+    yield start, end
 
 
 def _lines(explanation: Explanation) -> Iterator[Text]:

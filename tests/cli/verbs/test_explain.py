@@ -52,6 +52,18 @@ def test_text_in_one_message(args: list[str | Path]) -> None:
     assert 2 == cli("explain", *args, "--row", "2", "--at", "system", "--turn", "3").code
 
 
+def test_text_of_a_message_that_is_written_inside_of_another(tmp_path: Path, args: list[str | Path]) -> None:
+    template = tmp_path / "folded.jinja"
+    template.write_text(
+        "{% for m in messages if m.role != 'system' %}<|im_start|>{{ m.role }}\n{% if loop.first and messages[0].role "
+        "== 'system' %}{{ messages[0].content }}\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}"
+    )
+    options = ("explain", *args, "--template", template, "--row", "2", "--format", "json")
+    assert 0 == cli(*options, "--at", "Be brief.", "--turn", "0").code
+    assert 2 == cli(*options, "--at", "Be brief.", "--turn", "1").code
+    assert 0 == cli(*options, "--at", "2+2?<|im_end|>", "--turn", "1").code
+
+
 def test_a_token_by_number_has_no_turn(args: list[str | Path]) -> None:
     ran = cli("explain", *args, "--row", "2", "--token", "1", "--turn", "3")
     assert (2, True) == (ran.code, "--turn means nothing beside it" in ran.err)

@@ -25,17 +25,20 @@ class TokenMask:
     segments_T: npt.NDArray[np.int32]
 
     def only(self, own_T: npt.NDArray[np.bool_]) -> TokenMask:
-        """The same for some tokens; the others are masked as `structural`, without a rule.
+        """The same for some tokens; what is trained of the others is masked as `structural`, without a rule.
+
+        What is masked of them keeps its rule and its reason.
 
         >>> mask = TokenMask(weights_T=np.ones(3), rules_T=np.zeros(3), reasons_T=np.zeros(3), segments_T=np.zeros(3))
         >>> only = mask.only(np.array([False, True, False]))
         >>> only.weights_T.tolist(), [REASONS[int(reason)] for reason in only.reasons_T]
         ([0.0, 1.0, 0.0], ['structural', 'rule', 'structural'])
         """
+        kept_T = own_T | (self.weights_T == 0)
         return TokenMask(
-            weights_T=np.where(own_T, self.weights_T, np.float32(0)),
-            rules_T=np.where(own_T, self.rules_T, np.int16(-1)),
-            reasons_T=np.where(own_T, self.reasons_T, np.int8(REASONS.index("structural"))),
+            weights_T=np.where(kept_T, self.weights_T, np.float32(0)),
+            rules_T=np.where(kept_T, self.rules_T, np.int16(-1)),
+            reasons_T=np.where(kept_T, self.reasons_T, np.int8(REASONS.index("structural"))),
             segments_T=self.segments_T,
         )
 

@@ -110,3 +110,18 @@ def test_the_account_says_what_was_unrolled(chats: Path, tmp_path: Path) -> None
     ran = cli(*apply)
     assert "several samples" not in ran.out
     assert "unrolled" not in ran.out
+
+
+def test_masked_context_keeps_the_rule_that_masks_it(chats: Path, tmp_path: Path) -> None:
+    policy = "train assistant; mask system, user; train eos after assistant"
+    plain = Masker(compile_text(policy), load_tokenizer("builtin"))
+    alike = [apply_dataset(chats, m, tmp_path / f"{n}.parquet") for n, m in enumerate([plain, plain.unrolled()])]
+    # The built-in template leaves history as it was, so that each row is one sample in both.
+    assert alike[0].rules == alike[1].rules
+    assert alike[0].tokens == alike[1].tokens
+    assert alike[0].rules[1] > 0
+    # Where rows become several samples, the context of each counts.
+    several = apply_dataset(chats, masker(policy), tmp_path / "several.parquet")
+    user = sum(count.masked for count in several.tokens if count.role == "user")
+    # The first token of a row has no rule.
+    assert user - several.samples == several.rules[1] > alike[0].rules[1]

@@ -124,9 +124,7 @@ def _answer(row: MaskedRow, prompt: int) -> MaskedAnswer:
             help="let the prompt end behind it, or drop the row",
             code="PE531",
         )
-    # What is masked in the prompt keeps its own reason; only what was trained becomes `structural`.
-    own_T = (np.arange(len(mask.weights_T)) >= prompt) | (mask.weights_T == 0)
-    return MaskedAnswer(row=replace(row, mask=mask.only(own_T)), prompt=prompt)
+    return MaskedAnswer(row=replace(row, mask=mask.only(np.arange(len(mask.weights_T)) >= prompt)), prompt=prompt)
 
 
 def _pair(shared: int, chosen: MaskedRow | PolicyEngineError, rejected: MaskedRow | PolicyEngineError) -> MaskedPair:

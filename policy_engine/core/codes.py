@@ -94,6 +94,7 @@ CODES: Final[dict[str, str]] = {
     "PE521": "messages of which nothing reached the text",
     "PE522": "arguments of calls that the template quotes once more",
     "PE523": "data that a template writes as Python prints it",
+    "PE524": "answers without an end marker, where the policy trains it",
     "PE531": "a medium that cannot be used",
     "PE532": "a row with media and a tokenizer that takes no media",
     "PE533": "a pair of answers whose prompt is not the same",

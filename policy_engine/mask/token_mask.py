@@ -25,9 +25,9 @@ class TokenMask:
     segments_T: npt.NDArray[np.int32]
 
     def only(self, own_T: npt.NDArray[np.bool_]) -> TokenMask:
-        """The same for some tokens; what is trained of the others is masked as `structural`, without a rule.
+        """The same for some tokens; what is trained of the others is masked.
 
-        What is masked of them keeps its rule and its reason.
+        That has the reason `structural`, and no rule. What was masked keeps its rule and its reason.
 
         >>> mask = TokenMask(weights_T=np.ones(3), rules_T=np.zeros(3), reasons_T=np.zeros(3), segments_T=np.zeros(3))
         >>> only = mask.only(np.array([False, True, False]))

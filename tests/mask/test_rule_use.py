@@ -247,3 +247,40 @@ def test_a_misspelled_field_of_a_neighbour() -> None:
     assert [("PE520", "warning", "did you mean `previous.trainable`?")] == told(
         "mask user where previous.tranable", row
     )
+
+
+PLAIN = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"
+NO_SEPARATOR = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
+ENDED = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.end %}<|im_end|>{% endif %}{% endfor %}"
+
+
+def test_answers_without_an_end_marker() -> None:
+    (finding,) = found("", *[[USER, answer()]] * 3, template=PLAIN)
+    assert ("PE524", "warning") == (finding.code, finding.severity)
+    assert finding.message.startswith("no answer of `assistant` has an end marker in 3 rows")
+    assert finding.help is not None
+    assert finding.help.startswith("add `train separator of assistant`, and stop at that text")
+    # What it advises trains the line break, and then there is no warning.
+    program, seen = looked("train separator of assistant", [USER, answer()], template=PLAIN)
+    assert 1 == seen["decided", "2"]
+    assert () == rule_findings(program, seen, rows=1)
+    assert "train separator" not in str(found("", [USER, answer()], template=NO_SEPARATOR)[0].help)
+
+
+@pytest.mark.parametrize(
+    ("policy", "rows", "template"),
+    [
+        ("train eos of assistant", [[USER, answer()], [USER, answer(end=True)]], ENDED),
+        ("train eos of assistant  # lint: ignore PE524", [[USER, answer()]], PLAIN),
+        ("train eos of assistant", [[USER]], PLAIN),
+        ("train eos of assistant, user; mask assistant; train user", [[USER, answer()]], PLAIN),
+        ("train separator of assistant", [[USER, answer()]], PLAIN),
+        ("train turn", [[USER, answer()]], PLAIN),
+    ],
+)
+def test_rows_and_policies_that_need_no_end_marker(policy: str, rows: list[Any], template: str) -> None:
+    program = policy_from_text(f"train assistant; {policy}\non unrendered ignore", prove=False)
+    masker, watch, seen = Masker(program, "builtin", template=template), RuleWatch(program), Evidence()
+    for number, row in enumerate(rows, start=1):
+        watch.look(masker(row), seen, number=number)
+    assert "PE524" not in {d.code for d in rule_findings(program, seen, rows=len(rows))}

@@ -1,4 +1,4 @@
-"""Findings of a run: rules that decide nothing, fields that are not there or mistyped.
+"""Findings of a run: rules that decide nothing, answers without an end, doubtful fields.
 
 warning[PE519]: `mask assistant.reasoning` decides no token of 1,000 rows: thinking is text of the content there
 warning[PE520]: no message has `traning`, which the policy asks for
@@ -19,7 +19,14 @@ from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Compare, Expr, Has, Truth, leaves
 from policy_engine.lang.checked import CheckedRule, Spans
 from policy_engine.lang.lint.suppress import unsuppressed
-from policy_engine.mask.evidence.rule_use import Asked, Evidence, asked_fields, is_of_thinking, types_of
+from policy_engine.mask.evidence.rule_use import (
+    Asked,
+    Evidence,
+    asked_fields,
+    is_of_thinking,
+    rules_of_ends,
+    types_of,
+)
 from policy_engine.rules.program import Program
 
 ENOUGH: Final = 20
@@ -36,11 +43,11 @@ _OWNERS: Final = {
 def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagnostic, ...]:
     """Findings about a run of `rows` masked rows, in the order of the policy.
 
-    A comment `# lint: ignore PE519` (or `PE520`) at a statement says that it is meant.
+    A comment `# lint: ignore PE519` (or `PE520`, `PE524`) at a statement says that it is meant.
     """
     if not rows:
         return ()
-    found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows)]
+    found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows), *_of_ends(program, seen)]
     # In the order of the policy, also over files that it uses.
     return unsuppressed(sorted(found, key=lambda d: (d.span.source.name, d.span.start) if d.span else ("", 0)))
 
@@ -97,6 +104,22 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
             continue
         message = f"`{rule.span.one_line}` decides no token of {counted(rows, 'row')}: {why}"
         yield Diagnostic(code="PE519", severity=severity, message=message, help=help, span=rule.span)
+
+
+def _of_ends(program: Program, seen: Evidence) -> Iterator[Diagnostic]:
+    for role, rule in rules_of_ends(program).items():
+        if not seen["open", role] or seen["ended", role]:
+            continue
+        change = "change the template, so that it writes an end marker behind each answer"
+        separator = f"add `train separator of {role}`, and stop at that text at inference; or "
+        yield Diagnostic(
+            code="PE524",
+            severity="warning",
+            message=f"no answer of `{role}` has an end marker in {counted(seen['open', role], 'row')}: the template "
+            "writes no end there, and the model does not learn to stop",
+            help=f"{separator if seen['separated', role] else ''}{change}",
+            span=rule.span,
+        )
 
 
 def _by_text(rule: CheckedRule, marker: str) -> str:

@@ -88,6 +88,12 @@ MediaRootOption = Annotated[
 MediaUrlsOption = Annotated[
     bool, typer.Option("--media-urls", help="Fetch media that rows name by URL; else such rows fail.")
 ]
+MediaDecodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--media-decode", help="Decode all media and give them to the processor, also where their sizes decide tokens."
+    ),
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,7 @@ class Named:
     dataset: DatasetOption = None
     media_root: MediaRootOption = None
     media_urls: MediaUrlsOption = False
+    media_decode: MediaDecodeOption = False
 
 
 @dataclass(frozen=True, kw_only=True)

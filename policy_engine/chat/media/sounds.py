@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 import os
 import wave
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any, Final
 
@@ -25,39 +26,48 @@ _LOUDEST: Final = 4.0
 _PEAKS: Final = {1: 1 << 7, 2: 1 << 15, 4: 1 << 31}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """A sound of one channel, of `size` samples, which `samples` gives as numbers from -1 to 1."""
+
+    size: int
+    samples: Callable[[], npt.NDArray[np.float32]] = field(repr=False)
+
+
 def open_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> npt.NDArray[np.float32]:
     """A sound of one channel at `rate` samples a second, from -1 to 1.
 
-    WAV files of that rate are read here; others by transformers, with the library that it asks for. Raises MediaError
-    with its name.
+    Raises what `read_sound` raises.
 
     >>> sound = {"array": [0.0, 0.5], "sampling_rate": 16000}
     >>> open_sound(sound, MediaOptions(), "messages[0].content[0]", rate=16000).tolist()
     [0.0, 0.5]
     """
-    source = _array_of(source, place, rate)
-    if isinstance(source, np.ndarray | list):
-        return _samples(source, f"the sound of {place}")
-    data, name = read_bytes(source, options, place)
-    # The usual file, read without a further library.
-    found = _wav(data, name, rate)
-    return _decoded(data, name, rate) if found is None else found.samples(name)
+    return read_sound(source, options, place, rate=rate).samples()
 
 
-def measure_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> int:
-    """The number of samples of a sound as `open_sound` gives it.
+def read_sound(source: Any, options: MediaOptions, place: str, *, rate: int) -> Sound:
+    """A sound at `rate` samples a second, and the number of its samples.
 
-    WAV files of that rate are not decoded. Raises MediaError with its name.
+    WAV files of that rate are decoded only by `samples`, others at once, by transformers with the library that it asks
+    for. Raises MediaError with the name of the sound.
 
-    >>> measure_sound([0.0, 0.5], MediaOptions(), "messages[0].content[0]", rate=16000)
+    >>> read_sound([0.0, 0.5], MediaOptions(), "messages[0].content[0]", rate=16000).size
     2
     """
     source = _array_of(source, place, rate)
     if isinstance(source, np.ndarray | list):
-        return len(_samples(source, f"the sound of {place}"))
+        return _made(_samples(source, f"the sound of {place}"))
     data, name = read_bytes(source, options, place)
+    # The usual file, read without a further library.
     found = _wav(data, name, rate)
-    return len(_decoded(data, name, rate)) if found is None else found.size
+    if found is None:
+        return _made(_decoded(data, name, rate))
+    return Sound(size=found.size, samples=functools.partial(found.samples, name))
+
+
+def _made(samples: npt.NDArray[np.float32]) -> Sound:
+    return Sound(size=len(samples), samples=lambda: samples)
 
 
 def _array_of(source: Any, place: str, rate: int) -> Any:

@@ -14,7 +14,7 @@ from policy_engine.chat.media.in_messages import Medium, media_of
 from policy_engine.chat.media.measured import ONE_IN, Columns, Measured, Size, measured, size_of
 from policy_engine.chat.media.open_media import measure_image, name_of, open_image, shown
 from policy_engine.chat.media.processor import MediaProcessor, WrittenMedia
-from policy_engine.chat.media.sounds import measure_sound, open_sound, open_video
+from policy_engine.chat.media.sounds import Sound, open_sound, open_video, read_sound
 from policy_engine.chat.media.stretch import Placeholder, matched
 from policy_engine.chat.segments import RenderedChat
 from policy_engine.chat.tokens.fast_backend import is_sampled
@@ -94,7 +94,8 @@ class MediaTexts:
             self._check_sanitized(special and self.adds)
         known = self.measured({medium.kind for medium in media})
         if known is not None and known.takes(media) and not known.is_compared(chat.text, media):
-            sizes = [self._measure(medium) for medium in media]
+            read = [self._read(medium) for medium in media]
+            sizes = [size.size if isinstance(size, Sound) else size for size in read]
             texts = known.texts(media, sizes)
             if texts is not None:
                 known.given = known.given or bool(media)
@@ -106,7 +107,10 @@ class MediaTexts:
                     special=special,
                     columns=known.columns,
                 )
-        return self._decoded(chat, media, found, special)
+            # A sound of a length that was not compared: its file is not decoded a second time.
+            sounds = [sound if isinstance(sound, Sound) else None for sound in read]
+            return self._decoded(chat, media, found, special, sounds)
+        return self._decoded(chat, media, found, special, [None] * len(media))
 
     def given(self, chat: RenderedChat, written: Sequence[str]) -> RowMedia:
         """The media of a chat with the texts `written`, in order of the text; nothing is opened.
@@ -128,9 +132,15 @@ class MediaTexts:
         )
 
     def _decoded(
-        self, chat: RenderedChat, media: Sequence[Medium], found: Sequence[Placeholder], special: bool
+        self,
+        chat: RenderedChat,
+        media: Sequence[Medium],
+        found: Sequence[Placeholder],
+        special: bool,
+        sounds: Sequence[Sound | None],
     ) -> RowMedia:
-        opened = [self._open(medium) for medium in media]
+        """The media by the processor's own call; `sounds` are those that were read."""
+        opened = [self._open(medium) if sound is None else sound.samples() for medium, sound in zip(media, sounds)]
         by_kind: dict[MediaKind, list[Any]] = {}
         for medium, data in zip(media, opened):
             by_kind.setdefault(medium.kind, []).append(data)
@@ -191,10 +201,11 @@ class MediaTexts:
                     help="split the sound into several, or drop the row",
                 )
 
-    def _measure(self, medium: Medium) -> Size:
+    def _read(self, medium: Medium) -> Sound | tuple[int, int]:
+        """The sound, or the width and height of the picture."""
         options = self.media.options
         if medium.kind == "audio":
-            return measure_sound(medium.source, options, medium.place, rate=self.media.rate)
+            return read_sound(medium.source, options, medium.place, rate=self.media.rate)
         return measure_image(medium.source, options, medium.place)
 
     def _open(self, medium: Medium) -> Any:
@@ -240,7 +251,8 @@ class MediaTexts:
 def _unlike(name: str, media: Sequence[Medium]) -> MediaError:
     return MediaError(
         f"{name} writes another text for {_named(media)} than for others of their size: rows before may have wrong ids",
-        help="run again with MediaOptions(measure=False), which gives every medium to the processor as it is",
+        help="run again with --media-decode (MediaOptions(measure=False) in Python): every medium is decoded and given "
+        "to the processor",
     )
 
 

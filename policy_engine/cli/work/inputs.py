@@ -134,19 +134,19 @@ def answered(data: str, named: Named, work: Callable[[MaskerInputs], Outcome]) -
 
 
 def media_options(named: Named) -> MediaOptions | None:
-    """The media that `--media-root` and `--media-urls` allow; None where neither is given.
+    """The options that `--media-root` and its siblings give for media; None without them.
 
     Raises ConfigError for a bad root.
 
     >>> from policy_engine.cli.options import Named
-    >>> media_options(Named(media_urls=True)).urls
-    True
+    >>> media_options(Named(media_urls=True)).urls, media_options(Named(media_decode=True)).measure
+    (True, False)
     """
-    if named.media_root is None and not named.media_urls:
+    if named.media_root is None and not named.media_urls and not named.media_decode:
         return None
     from policy_engine.chat.media.open_media import MediaOptions
 
-    return MediaOptions(root=named.media_root, urls=named.media_urls)
+    return MediaOptions(root=named.media_root, urls=named.media_urls, measure=not named.media_decode)
 
 
 def load_chat_tokenizer(named: Named) -> ChatTokenizer:

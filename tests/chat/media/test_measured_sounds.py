@@ -13,7 +13,7 @@ import pytest
 from policy_engine import Masker, MediaOptions, policy_from_text
 from policy_engine.chat.media.by_length import ByLength, by_length
 from policy_engine.chat.media.processor import MediaProcessor
-from policy_engine.chat.media.sounds import measure_sound, open_sound
+from policy_engine.chat.media.sounds import open_sound, read_sound
 from policy_engine.chat.media.texts import MediaTexts
 from policy_engine.core.errors import MediaError
 from tests.support.media_chats import beside
@@ -152,8 +152,33 @@ def _file(width: int, channels: int, frames: int) -> bytes:
 def test_a_file_has_as_many_samples_measured_as_decoded(width: int, channels: int) -> None:
     data = _file(width, channels, 1_000)
     opened = open_sound(data, MediaOptions(), "here", rate=16_000)
-    assert measure_sound(data, MediaOptions(), "here", rate=16_000) == len(opened) == 1_000
+    assert read_sound(data, MediaOptions(), "here", rate=16_000).size == len(opened) == 1_000
     assert opened.dtype == np.float32
+
+
+def test_a_file_is_decoded_once_also_where_its_length_was_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Masker(POLICY, processor("qwen2_audio"))
+    decoding = Masker(POLICY, processor("qwen2_audio"), media=MediaOptions(measure=False))
+    for at in range(4):
+        made(_chat(8_000 + at))
+    decoded: list[int] = []
+
+    def decode(data: bytes, name: str, rate: int) -> Any:
+        decoded.append(len(data))
+        return tone(1.0)[: len(data)]
+
+    monkeypatch.setattr("policy_engine.chat.media.sounds._decoded", decode)
+    # Sounds of 0.1 s and more were compared; shorter ones go through the processor.
+    for sizes in ((8_000,), (1_500,), (1_500, 8_000)):
+        messages = _chat(*sizes)
+        expected = decoding(messages)
+        for part, size in zip(messages[0]["content"], sizes):
+            part["audio"] = bytes(size)
+        row = made(messages)
+        assert dict(row) == {**expected, "media": row["media"]}
+        assert [m["count"] for m in row["media"]] == [m["count"] for m in expected["media"]]
+        assert decoded == list(sizes)
+        decoded.clear()
 
 
 def test_bad_sounds_fail_when_they_are_measured() -> None:
@@ -165,6 +190,5 @@ def test_bad_sounds_fail_when_they_are_measured() -> None:
         ([0.0, float("nan")], "has samples that are not numbers"),
         ({"array": [0.0], "sampling_rate": 8_000}, "has 8000 samples a second"),
     ):
-        for read in (measure_sound, open_sound):
-            with pytest.raises(MediaError, match=expected):
-                read(source, MediaOptions(), "messages[0].content[0]", rate=16_000)
+        with pytest.raises(MediaError, match=expected):
+            read_sound(source, MediaOptions(), "messages[0].content[0]", rate=16_000)

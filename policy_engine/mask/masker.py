@@ -217,7 +217,7 @@ class Masker:
         return schema.roles | schema.trained_roles | self.program.policy.roles | self.tokenizer.model_roles
 
     def mask(self, conversation: Conversation) -> MaskedRow:
-        """Masks one conversation that is already read. Raises what calling the masker raises."""
+        """Masks one read `Conversation`; messages are a TypeError: call `masker(messages)`."""
         return self.row_masker.mask(conversation)
 
     def mask_tokenized(self, tokenized: TokenizedChat) -> MaskedRow:

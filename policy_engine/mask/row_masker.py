@@ -47,6 +47,11 @@ class RowMasker:
         Raises TemplateError, AttributionError, UnrenderedError, GuardError and RowError where their steps do, RowError
         also for a row with nothing to train under `on empty error`.
         """
+        if not isinstance(conversation, Conversation):
+            raise TypeError(
+                f"`mask` takes a Conversation, not a {type(conversation).__name__}: call the masker itself with "
+                "messages, `masker(messages)`"
+            )
         return self.finish(self.tokenize(conversation, self.render(conversation)))
 
     def tokenize(self, conversation: Conversation, chat: RenderedChat) -> TokenizedChat:

@@ -113,9 +113,18 @@ def index() -> str:
     for trap in TRAPS:
         with_it = [family for family in FAMILIES if any(trap.key in traps for traps in found[family])]
         links = ", ".join(f"[{family.name}]({family.slug}.md#{anchor(trap.key)})" for family in with_it)
-        # A symptom is looked for whether or not a family here has it: then its remedy is here, and on no page.
-        found_at = links or f"No template of these families. {trap.do}"
-        lines += [f"### {trap.title.format('The model')}", "", f"{trap.why}", "", found_at, ""]
+        # A symptom is looked for whether or not a family here has it, so its remedy is here too.
+        found_at = links or "No template of these families."
+        lines += [
+            f"### {trap.title.format('The model')}",
+            "",
+            trap.why,
+            "",
+            f"*What to do:* {trap.do}",
+            "",
+            found_at,
+            "",
+        ]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -123,6 +123,11 @@ def test_messages_that_are_none_are_refused(tokenizer):
             masker(bad)
 
 
+def test_mask_says_that_messages_go_to_the_masker_itself(tokenizer):
+    with pytest.raises(TypeError, match=r"not a list: call the masker itself .*`masker\(messages\)`"):
+        Masker(compile_text(STANDING), tokenizer).mask(CHAT)
+
+
 def test_arguments_that_mean_nothing_are_refused(tokenizer):
     with pytest.raises(ConfigError, match="load_policy"):
         Masker("train assistant", tokenizer)

@@ -242,6 +242,23 @@ def test_fields_of_neighbours_that_never_were_there(test: str, message: str) -> 
     assert [message] == [d.message for d in found(f"mask turn where {test}", row)]
 
 
+@pytest.mark.parametrize("field", ["train", "training", "weight"])
+def test_one_of_several_names_is_enough(field: str) -> None:
+    value = 1 if field == "weight" else True
+    assert "PE520" not in {code for code, _, _ in told("use train_flags", *[[USER, answer(**{field: value})]] * 30)}
+    assert "PE520" in {code for code, _, _ in told("use train_flags", *[[USER, answer()]] * 30)}
+
+
+def test_a_name_that_the_condition_asks_for_is_not_what_is_meant() -> None:
+    row = [USER, answer(train=True)]
+    test = "mask assistant where message.training == false and message.train == true"
+    assert ["a test of a field that is not there is false, and a weight that is not there is 1"] == [
+        d.help for d in found(test, row)
+    ]
+    either = "mask assistant where message.wieght == 0 or message.train == false"
+    assert ["did you mean `message.weight`?"] == [d.help for d in found(either, [USER, answer(train=False, weight=0)])]
+
+
 def test_a_misspelled_field_of_a_neighbour() -> None:
     row = [USER, answer(trainable=True), USER]
     assert [("PE520", "warning", "did you mean `previous.trainable`?")] == told(

@@ -8,7 +8,7 @@ warning[PE520]: no message has `traning`, which the policy asks for
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Final
 
 from policy_engine.core.diagnostics import Diagnostic, Severity
@@ -16,7 +16,7 @@ from policy_engine.core.source import Span
 from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.core.wording import counted
-from policy_engine.lang.ast import Compare, Expr, Has, Truth, leaves
+from policy_engine.lang.ast import Compare, Expr, Has, Not, Or, Truth, leaves
 from policy_engine.lang.checked import CheckedRule, Spans
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.rule_use import (
@@ -157,7 +157,10 @@ def _of_fields(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnost
                 span=span,
             )
         else:
-            meant = _meant(asked, seen)
+            meant = _meant(asked, seen, but=_asked_beside(program, asked))
+            # `message.train or message.training` asks for either name: its author knows that one may not be there.
+            if meant is None and _has_alternative(program, asked, seen):
+                continue
             yield Diagnostic(
                 code="PE520",
                 severity="warning" if meant or rows >= ENOUGH else "info",
@@ -221,8 +224,34 @@ def _plain(value: str) -> str:
     return {"false": "0", "true": "1", "0.0": "0", "1.0": "1"}.get(plain, plain)
 
 
-def _meant(asked: Asked, seen: Evidence) -> str | None:
-    """The field that is likely meant by one that no row has."""
+def _asked_beside(program: Program, asked: Asked) -> set[str]:
+    """The fields that conditions with a field ask for."""
+    conditions = [_names(condition) for condition in _conditions(program)]
+    return {name for names in conditions if asked.name in names for name in names}
+
+
+def _has_alternative(program: Program, asked: Asked, seen: Evidence) -> bool:
+    """Tells that some test of a field is joined by `or` with one of a field that the data has."""
+    missing = {other.name for key, other in asked_fields(program).items() if not seen["there", key]}
+    tests = [found for condition in _conditions(program) for found in _alternatives(condition, asked.name, set())]
+    return any(names - missing - {asked.name} for names in tests)
+
+
+def _alternatives(condition: Expr, name: str, beside: set[str]) -> Iterator[set[str]]:
+    """For each test of a field, the fields of the tests that `or` joins with it."""
+    if isinstance(condition, Compare | Has | Truth):
+        if str(condition.field) == name:
+            yield beside
+    elif isinstance(condition, Not):
+        yield from _alternatives(condition.operand, name, beside)
+    else:
+        for operand in condition.operands:
+            others = (other for other in condition.operands if other is not operand and isinstance(condition, Or))
+            yield from _alternatives(operand, name, beside.union(*map(_names, others)))
+
+
+def _meant(asked: Asked, seen: Evidence, *, but: Container[str]) -> str | None:
+    """The field that is likely meant by one that no row has, none of the names `but`."""
     own, name = asked.field.scope, asked.field.path[0]
     scope = "message" if own in NEIGHBOURS else own
     keys: dict[str, list[str]] = {}
@@ -236,8 +265,8 @@ def _meant(asked: Asked, seen: Evidence) -> str | None:
     # The first name is there, so it is a deeper step that is missing.
     if name in keys.get(scope, ()):
         return _meant_below(asked, keys)
-    found = nearest(str(name), keys.get(scope, ()))
     rest = asked.name.partition(".")[2][len(str(name)) :]
+    found = nearest(str(name), [key for key in keys.get(scope, ()) if f"{own}.{key}{rest}" not in but])
     return None if found is None else f"{own}.{found}{rest}"
 
 
@@ -271,7 +300,12 @@ def _names(condition: Expr) -> set[str]:
 
 
 def _leaves(program: Program) -> Iterator[Compare | Has | Truth]:
+    for condition in _conditions(program):
+        yield from leaves(condition)
+
+
+def _conditions(program: Program) -> Iterator[Expr]:
     policy = program.policy
     for condition in (*(r.condition for r in policy.rules), *(g.condition for g in policy.guards)):
         if condition is not None:
-            yield from leaves(condition)
+            yield condition

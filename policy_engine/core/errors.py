@@ -7,7 +7,6 @@ process boundaries (`datasets.map(num_proc=…)`).
 from __future__ import annotations
 
 import copy
-import copyreg
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -69,8 +68,14 @@ class PolicyEngineError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own calls the class with `args`, the message: a class that takes diagnostics would fail on it.
-        # So without `__init__`; `__new__` sets `args`.
-        return copyreg.__newobj__, (type(self), *self.args), dict(self.__dict__)  # type: ignore[attr-defined]
+        return _rebuild, (type(self), self.args), dict(self.__dict__)
+
+
+def _rebuild(cls: type[PolicyEngineError], args: tuple[Any, ...]) -> PolicyEngineError:
+    # Without `__init__`: subclasses take other arguments than the message that `args` holds.
+    error = cls.__new__(cls)
+    error.args = args
+    return error
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -11,7 +11,8 @@ from policy_engine.cli.reporters import ReportFormat, ReportFormatWithoutFinding
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")]
 PolicyFilesArgument = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="Policy files, shipped names, or - for standard input.")
+    list[str],
+    typer.Argument(metavar="FILE...", help="Policy files, folders of them, shipped names, or - for standard input."),
 ]
 _FORMAT = typer.Option("--format", help="Form of the outcome: text for people, the others for machines.")
 FormatOption = Annotated[ReportFormat, _FORMAT]

@@ -1,4 +1,7 @@
-"""Finds the grammar and the shipped policies: in the packaged copy, else in the checkout."""
+"""Finds the grammar, the shipped policies, and policies in folders.
+
+What is shipped is in the packaged copy, else in the checkout.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from policy_engine.core.source import Source
 from policy_engine.core.suggest import did_you_mean, file_meant
 
 _PACKAGE = Path(__file__).resolve().parents[1]
+_SUFFIX = ".policy"
 _PREFIX = "policies/"
 """Names of shipped sources start with it: `policies/default`."""
 _ONLY_TEXT = "this is a policy's text: write it into a file and name that, or give it to `policy_from_text` in Python"
@@ -50,7 +54,7 @@ def shipped() -> tuple[str, ...]:
     >>> "default" in shipped()
     True
     """
-    return tuple(sorted(path.stem for path in policies_folder().glob("*.policy")))
+    return tuple(sorted(path.stem for path in policies_folder().glob(f"*{_SUFFIX}")))
 
 
 def read_shipped(name: str) -> Source:
@@ -79,9 +83,58 @@ def read_policy(path_or_name: str | os.PathLike[str]) -> Source:
     """
     text = os.fspath(path_or_name)
     # A Path is always a file, whatever its name: it cannot be meant as a name of the library.
-    if isinstance(path_or_name, str) and text.replace("_", "a").isalnum():
+    if isinstance(path_or_name, str) and text.replace("_", "a").isalnum() and not is_policy_folder(text):
         return read_shipped(text)
     return Source(name=text, text=_read(Path(text)))
+
+
+def is_policy_folder(name: str) -> bool:
+    """True for a folder, but not for a shipped policy's bare name: `./default` is a folder.
+
+    >>> is_policy_folder("default"), is_policy_folder(".")
+    (False, True)
+    """
+    return name not in shipped() and os.path.isdir(name)
+
+
+def policies_below(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Paths of the policies in a folder and below it: of all files that end in `.policy`.
+
+    See `files_below`.
+
+    >>> "default.policy" in [os.path.basename(path) for path in policies_below(policies_folder())]
+    True
+    """
+    return files_below(folder, (_SUFFIX,))
+
+
+def files_below(folder: str | os.PathLike[str], suffixes: tuple[str, ...]) -> tuple[str, ...]:
+    """Paths of the files with one of these suffixes in a folder and below it, sorted.
+
+    Folders below it whose names begin with a dot (`.git`, `.venv`) are left out.
+    Raises `DataError` if a folder cannot be read.
+    """
+    found: list[str] = []
+    for below, folders, files in os.walk(folder, onerror=_unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.normpath(os.path.join(below, name)) for name in files if name.endswith(suffixes)]
+    return tuple(sorted(found))
+
+
+def _unreadable(error: OSError) -> None:
+    raise DataError(
+        f"the folder `{error.filename}` cannot be read: {error.strerror}", help="check its permissions"
+    ) from error
+
+
+def _no_file(folder: Path) -> DataError:
+    """The error for a folder where one policy is needed, or policies are and it has no policy."""
+    inside = policies_below(folder)
+    if not inside:
+        return DataError(
+            f"there is no policy in the folder `{folder}`", help=f"policies are files that end in `{_SUFFIX}`"
+        )
+    return DataError(f"`{folder}` is a folder, not a policy", help=f"name a policy in it, such as `{inside[0]}`")
 
 
 def path_of(source: Source) -> Path | None:
@@ -107,6 +160,9 @@ def path_of(source: Source) -> Path | None:
 
 
 def _read(path: Path) -> str:
+    # Not `path.is_dir()`, which raises for names that no file can have.
+    if os.path.isdir(path):
+        raise _no_file(path)
     try:
         # Asked first: a dataset of gigabytes given by mistake is not read into memory.
         size = path.stat().st_size

@@ -83,7 +83,9 @@ def _files(name: str, suffixes: tuple[str, ...]) -> list[str]:
     path = Path(name)
     if not path.is_dir():
         return [name]
-    found = sorted(str(p) for p in path.rglob("*") if p.suffix in suffixes)
+    from policy_engine.lang.library import files_below
+
+    found = list(files_below(path, suffixes))
     if not found:
         raise pytest.UsageError(f"policy-engine: {name} has no {' or '.join(suffixes)} files")
     return found

@@ -51,7 +51,7 @@ def test_the_packaged_copy_comes_first(tmp_path: Path, monkeypatch: pytest.Monke
     [
         ("defautl", "did you mean `default`"),
         ("none.policy", "there is no file `none.policy`"),
-        (".", "Is a directory"),
+        (".", "is a folder, not a policy"),
         ("latin.policy", "not UTF-8 text"),
         ("large.policy", "too many for a policy"),
         ("a\0b.policy", "cannot be read"),

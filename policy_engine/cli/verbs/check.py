@@ -11,7 +11,7 @@ from rich.text import Text
 from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.inputs import read_schema, read_source
+from policy_engine.cli.work.inputs import policy_files, read_schema, read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import Schema
@@ -42,6 +42,7 @@ def check(
 ) -> Outcome:
     """Parse and check policies; every finding of every file at once."""
     schema = read_schema(dataset)
+    files = policy_files(files)
     # First all edits, then the findings: what was fixed is not reported any more.
     if fix:
         for name in files:

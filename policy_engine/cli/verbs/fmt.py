@@ -12,7 +12,7 @@ from rich.text import Text
 from policy_engine.cli.files import write_text_file
 from policy_engine.cli.options import FormatOption
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
-from policy_engine.cli.work.inputs import STDIN, read_source
+from policy_engine.cli.work.inputs import STDIN, policy_files, read_source
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError
 from policy_engine.core.source import Source
@@ -22,7 +22,10 @@ from policy_engine.lang.parse import parse
 
 
 def fmt(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files, or - for standard input.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE...", help="Policy files, folders of them, or - for standard input."),
+    ],
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if a file would change.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="Write nothing; print what would change, and exit 1.")] = False,
     format: FormatOption = "text",
@@ -32,7 +35,7 @@ def fmt(
     diagnostics: list[Diagnostic] = []
     facts, body, raw = [], [], ""
     changed = 0
-    for name in files:
+    for name in policy_files(files):
         try:
             source = _source(name)
             text = format_policy(parse(source.text, name=source.name))

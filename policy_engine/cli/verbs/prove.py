@@ -12,7 +12,7 @@ from rich.text import Text
 from policy_engine.cli.options import DatasetOption, FormatOption, PolicyFilesArgument
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.json import location_json
-from policy_engine.cli.work.inputs import read_checked, read_schema
+from policy_engine.cli.work.inputs import policy_files, read_checked, read_schema
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
@@ -42,7 +42,7 @@ def prove(
     facts: list[dict[str, Any]] = []
     body: list[RenderableType] = []
     codes: set[int] = set()
-    for name in files:
+    for name in policy_files(files):
         try:
             report = proved(read_checked(name, schema))
         except PolicyEngineError as error:

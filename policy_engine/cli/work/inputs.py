@@ -6,7 +6,7 @@ What loads tokenizers and templates is imported where it is used: verbs that onl
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from policy_engine.core.schema import Schema
 from policy_engine.core.source import Source
 from policy_engine.lang.check import check_text
 from policy_engine.lang.checked import CheckedPolicy
-from policy_engine.lang.library import read_policy
+from policy_engine.lang.library import is_policy_folder, policies_below, read_policy
 from policy_engine.lang.lint.lint import warnings_of
 
 if TYPE_CHECKING:
@@ -43,6 +43,17 @@ def read_source(name: str) -> Source:
         return Source(name="<stdin>", text=sys.stdin.read())
     except UnicodeDecodeError as error:
         raise DataError("standard input is not UTF-8 text", help="pass the policy as UTF-8") from error
+
+
+def policy_files(names: Sequence[str]) -> list[str]:
+    """Names as the command line has them, each folder as the policies in it.
+
+    A folder without policies stays: reading it says so. Raises DataError for a folder that cannot be read.
+
+    >>> policy_files(["default", "-"])
+    ['default', '-']
+    """
+    return [file for name in names for file in (is_policy_folder(name) and policies_below(name)) or (name,)]
 
 
 def read_checked(name: str, schema: Schema | None = None) -> CheckedPolicy:

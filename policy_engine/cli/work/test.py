@@ -20,6 +20,7 @@ from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
+from policy_engine.lang.library import files_below
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.policy_tests import Coverage, TestResult, Untried, run_tests
 from policy_engine.proof.load_policy import load_policy
@@ -84,7 +85,7 @@ def _dataset_files(files: Sequence[Path]) -> list[Path]:
     found: list[Path] = []
     for path in files:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.suffix in (".yaml", ".yml"))
+            found += map(Path, files_below(path, (".yaml", ".yml")))
         elif path.exists():
             found.append(path)
         else:

@@ -49,6 +49,37 @@ def test_warnings_hold_unless_strict(tmp_path: Path) -> None:
     assert "assistant" in strict.err
 
 
+@pytest.mark.parametrize("verb", ["check", "fmt", "prove"])
+def test_folders_of_policies(tmp_path: Path, verb: str) -> None:
+    for folder in ("below", ".venv", "empty"):
+        (tmp_path / folder).mkdir()
+    paths = [write_policy(tmp_path, name="b.policy"), write_policy(tmp_path / "below", name="a.policy")]
+    write_policy(tmp_path / ".venv")
+    (tmp_path / "notes.txt").write_text("no policy")
+    ran = cli(verb, tmp_path, "--format", "json")
+    assert ran.code == 0
+    assert list(map(str, paths)) == [f["file"] for f in ran.document["files"]]
+    # The other files are looked at all the same.
+    ran = cli(verb, tmp_path / "empty", paths[0], "--format", "json")
+    assert ran.code == 2
+    assert [False, True] == [f["valid"] for f in ran.document["files"]]
+    found = [(d["message"], d["help"]) for d in ran.document["diagnostics"]]
+    assert [
+        (f"there is no policy in the folder `{tmp_path / 'empty'}`", "policies are files that end in `.policy`")
+    ] == found
+
+
+def test_a_folder_where_one_policy_belongs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    write_policy(tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "mine/"):
+        ran = cli("diff", name, "default")
+        assert ran.code == 2
+        assert "`mine` is a folder, not a policy" in ran.err
+        assert "such as `mine/my.policy`" in ran.err
+
+
 def test_shipped_name_and_stdin() -> None:
     assert cli("check", "-", stdin=GOOD).code == 0
     ran = cli("check", "-", stdin="train")

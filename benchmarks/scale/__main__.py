@@ -32,13 +32,14 @@ def main() -> int:
     parser.add_argument("--size", type=float, action="append", help="input in MB (memory takes several)")
     parser.add_argument("--count", type=int, help="kills, or repeats")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--backend", default="kitoken", help="the fast backend beside the reference")
+    parser.add_argument("--backend", action="append", help="a backend (workers takes several; all three if not given)")
     parser.add_argument("--target", action="append", choices=kills.TARGETS, help="what to kill; all if not given")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     parser.add_argument("--name", help="name of the JSON file, the step's if not given")
     options = parser.parse_args()
     name = options.name or options.step
     size = (options.size or [None])[0]
+    backend = (options.backend or ["kitoken"])[0]
     opening = results.start()
 
     def keep(found: dict[str, Any]) -> None:
@@ -47,17 +48,17 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if options.step == "workers":
-            both = ["reference", options.backend] if options.backend != "reference" else ["reference"]
+            backends = options.backend or ["reference", "kitoken", "gigatoken"]
             kept = results.load(options.results, name)
             found = workers.measure(
-                folder, megabytes=size or 40, repeats=options.count or 3, backends=both, kept=kept, keep=keep
+                folder, megabytes=size or 40, repeats=options.count or 3, backends=backends, kept=kept, keep=keep
             )
             text, good, timed = workers.show(found), workers.met(found), True
         elif options.step == "memory":
             sizes = [50.0, *(options.size or [500.0])]
             kept = results.load(options.results, name)
             found = memory.measure(
-                folder, sizes=sizes, workers=[1, options.workers], backend=options.backend, kept=kept, keep=keep
+                folder, sizes=sizes, workers=[1, options.workers], backend=backend, kept=kept, keep=keep
             )
             text, good, timed = memory.show(found), memory.met(found), False
         elif options.step == "kills":
@@ -66,7 +67,7 @@ def main() -> int:
             found = kills.measure(folder, count=options.count or 60, targets=targets, kept=kept, keep=keep)
             text, good, timed = kills.show(found), kills.met(found), False
         elif options.step == "checksum":
-            found = engines.checksums(folder, megabytes=size or 20, backend=options.backend)
+            found = engines.checksums(folder, megabytes=size or 20, backend=backend)
             text, good, timed = engines.show_checksums(found), engines.met_checksums(found), False
         else:
             found = engines.ray(folder, megabytes=size or 1_000, workers=options.workers)

@@ -26,6 +26,7 @@ from policy_engine.data.prepared import are_shifted, check_lengths, spans_of
 from policy_engine.data.token_columns import marks_of
 from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply_program import apply_program
+from policy_engine.mask.evidence.cut_answers import ends_inside_answer
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import TokenMask
@@ -250,6 +251,7 @@ class Auditor:
         # A collator that shifts, or a cut, loses the last end only.
         if len(taught) > 1:
             self._note("last-end-masked", any(any(ends[t]) for t in taught[:-1]) and not any(ends[taught[-1]]))
+        self._note("cut-answer", ends_inside_answer(chat, trained), any(body[t] for t in answers))
         for role, code in (("user", "user-trained"), ("system", "system-trained"), ("tool", "tool-trained")):
             turns = [t for t in by_turn if chat.chat.messages[t]["role"] == role]
             self._note(code, any(body[t] for t in turns), bool(turns))
@@ -327,7 +329,7 @@ class Auditor:
 
 
 _ANY: Final = frozenset(
-    {"all-masked", "shifted", "rewritten", "first-token", "tool-trained", "user-trained", "pad-trained"}
+    {"all-masked", "shifted", "rewritten", "first-token", "cut-answer", "tool-trained", "user-trained", "pad-trained"}
 )
 """Smells of which one row is enough."""
 _FOLLOWS: Final = {

@@ -49,6 +49,12 @@ HABITS: Final[dict[str, Habit]] = {
         help="train it too: the last answer is where generation stops; a template without a final end marker, or a cut "
         "by length, may be the cause",
     ),
+    "cut-answer": Habit(
+        message="rows end in the middle of a trained answer, before the end that the template writes (cut by a length "
+        "limit?)",
+        help="give a larger length limit, or drop such rows or their last answer (`apply --truncate drop` or `turn`): "
+        "an answer without an end does not teach the model to stop",
+    ),
     "user-trained": Habit(
         message="words of users are trained",
         help="mask them, unless the model is to write users' turns: `mask user`, `never train user`",

@@ -23,6 +23,7 @@ from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, read_judged
 from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.mask.batch import RowSample, attempt, mask_samples
+from policy_engine.mask.evidence.cut_answers import ends_inside_answer
 from policy_engine.mask.evidence.rule_use import RuleWatch
 from policy_engine.mask.evidence.segment_kinds import ControlTokens
 from policy_engine.mask.masker import Masker
@@ -144,6 +145,7 @@ class BatchMasker:
         left = self._shorten(found, cut_preference, _size, lambda one: any(answer.is_empty for answer in one.answers))
         rows = [row for one in left.kept for row in one.columns(columns)]
         self._count_left(number, len(found), left, counts)
+        counts.answers_cut += sum(_is_cut(answer.row) for one in left.cut for answer in one.answers)
         counts.samples += len(rows)
         counts.add_tokens([answer.row for one in left.kept for answer in one.answers])
         # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
@@ -185,6 +187,7 @@ class BatchMasker:
         # Below here nothing may raise: the counts of the row are half made.
         self._look(number, samples, has_control, counts)
         self._count_left(number, len(samples), left, counts)
+        counts.answers_cut += sum(_is_cut(sample.row) for sample in left.cut)
         counts.samples += len(left.kept)
         written += [_Kept(row, number, names) for row, names, _ in left.kept]
 
@@ -215,6 +218,7 @@ class BatchMasker:
                 left.emptied |= empty and not is_empty(whole)
             if setting == "keep" or not empty:
                 left.kept.append(one)
+                left.cut += [] if one is whole else [one]
         # `too_long` first: a row that truncation drops was asked to be dropped, whatever its other samples have.
         if not left.kept and not left.too_long and setting == "error":
             raise self._nothing_trained(left.emptied)
@@ -249,6 +253,8 @@ class _Left(Generic[One]):
     """The samples or preferences of a row that are kept, and what became of the others."""
 
     kept: list[One] = field(default_factory=list)
+    cut: list[One] = field(default_factory=list)
+    """Those of `kept` that are shorter than they were."""
     tokens_cut: int = 0
     too_long: int = 0
     truncated: bool = False
@@ -266,6 +272,10 @@ class _Kept(NamedTuple):
 def _cut_sample(sample: RowSample, truncation: Truncation) -> RowSample | None:
     cut = truncate(sample.row, truncation)
     return None if cut is None else sample if cut is sample.row else sample._replace(row=cut)
+
+
+def _is_cut(row: MaskedRow) -> bool:
+    return ends_inside_answer(row.tokenized, (row.mask.weights_T != 0).tolist())
 
 
 def _columns(kept: Sequence[_Kept]) -> list[dict[str, npt.NDArray[Any]]]:

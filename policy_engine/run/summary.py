@@ -81,6 +81,7 @@ class Counts:
     drifted: int = 0
     truncated: int = 0
     tokens_cut: int = 0
+    answers_cut: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     trained: Counter[tuple[str, str]] = field(default_factory=Counter)
     masked: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -231,6 +232,8 @@ class Summary:
     """Rows of the output, fewer than samples where these are packed."""
     tokens: tuple[TokenCount, ...]
     tokens_cut: int
+    answers_cut: int
+    """Trained answers at the end of a sample that truncation cut before their end marker."""
     straddles: int
     """Tokens that mix two decisions, or data of two messages."""
     tokens_drifted: int
@@ -323,6 +326,7 @@ def summary_of(
             TokenCount(role=key[0], part=key[1], trained=counts.trained[key], masked=counts.masked[key]) for key in keys
         ),
         tokens_cut=counts.tokens_cut,
+        answers_cut=counts.answers_cut,
         straddles=counts.reasons["straddle"],
         tokens_drifted=counts.reasons["drift"],
         answers_clipped=0 if counts.first_kept else counts.first_lost,

@@ -116,6 +116,37 @@ def test_planted_fault(
     assert [] == alone.audit.breaches
 
 
+# From inside of the last answer to before its end marker; and behind it, or inside of a turn that is not trained.
+@pytest.mark.parametrize(("left_out", "cut"), [(2, True), (3, True), (1, False), (0, False), (7, False)])
+@pytest.mark.parametrize("messages", [True, False])
+def test_answers_cut_before_their_end_are_counted(
+    builtin: ChatTokenizer, left_out: int, cut: bool, messages: bool
+) -> None:
+    rows = [prepared(builtin, STANDING, m) for m in CONVERSATIONS]
+    text = builtin.tokenizer.decode(rows[1]["input_ids"])
+    assert text.endswith("\nSeven.<|im_end|>\n")
+    assert [".", "<|im_end|>", "\n"] == [builtin.tokenizer.decode([i]) for i in rows[1]["input_ids"][-3:]]
+    size = len(rows[1]["input_ids"]) - left_out
+    rows[1] = {name: column[:size] for name, column in rows[1].items()}
+    if messages:
+        rows[1]["messages"] = CONVERSATIONS[1]
+    found = audited(builtin, rows)
+    assert 5 == found.recovered
+    assert [("cut-answer", 1, 5)] * cut == [(smell.code, smell.rows, smell.of) for smell in found.smells]
+    assert [] == found.breaches
+
+
+@pytest.mark.parametrize("template", ["{{ m.content + '\n' }}", "{{ m.content }}{{ eos_token if not loop.last }}"])
+def test_an_answer_is_cut_only_where_the_template_writes_its_end(template: str) -> None:
+    turns = "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}" + template + "{% endfor %}"
+    tokenizer = chat_tokenizer("qwen", turns)
+    row = prepared(tokenizer, "train assistant", CONVERSATIONS[0])
+    size = len(row["input_ids"]) - 2
+    found = audited(tokenizer, [{**{k: v[:size] for k, v in row.items()}, "messages": CONVERSATIONS[0]}])
+    assert 1 == found.exact
+    assert "cut-answer" not in [smell.code for smell in found.smells]
+
+
 def test_what_follows_from_another_fault_is_not_named(builtin: ChatTokenizer) -> None:
     rows = [prepared(builtin, STANDING, m) for m in CONVERSATIONS]
     for row in rows:

@@ -213,6 +213,11 @@ def _notes(summary: Summary, masker: Masker) -> list[Text]:
         )
     if summary.tokens_cut:
         notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
+    if summary.answers_cut:
+        notes.append(
+            f"{counted(summary.answers_cut, 'answer')} cut before the end marker, so that nothing there teaches the "
+            "model to stop: give a larger --max-length, or `--truncate turn` or `drop`"
+        )
     notes += [
         f"{lost_text(*lost)} never reached the text"
         # Templates that drop the thinking of earlier turns keep that of the last one; some write no thinking at all.

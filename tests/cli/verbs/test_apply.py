@@ -228,6 +228,29 @@ def test_truncation_that_leaves_nothing_to_train_is_named(tmp_path: Path, length
     assert "chats.jsonl:3: error[PE516]: nothing of the row is trained" in ran.err
 
 
+@pytest.mark.parametrize(("options", "cut"), [((), 1), (("--truncate", "turn"), 0), (("--truncate", "keep_end"), 0)])
+def test_answers_that_a_length_cuts_before_their_end_are_counted(
+    tmp_path: Path, options: tuple[str, ...], cut: int
+) -> None:
+    long = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "1 2 3 4 5 6 7 8 9 10 11 12"}]
+    chats = write_chats(tmp_path, [CHATS[0], [*CHATS[2], *long], [*CHATS[2], *CHATS[1][3:]]])
+    arguments = ["apply", chats, "-p", write_policy(tmp_path), "-t", "builtin", "-o", tmp_path / "out.jsonl"]
+    arguments += ["--max-length", "36", "--overwrite", *options]
+    document = cli(*arguments, "--format", "json").document
+    assert cut == document["summary"]["answers_cut"]
+    assert document["summary"]["rows_truncated"] == 1
+    told = "1 answer cut before the end marker, so that nothing there teaches the model to stop"
+    assert bool(cut) == (told in " ".join(cli(*arguments).out.split()))
+
+
+def test_a_pair_cut_by_a_length_counts_each_answer(tmp_path: Path) -> None:
+    row = {"prompt": CHATS[0][:1], "chosen": [CHATS[0][1]], "rejected": [{"role": "assistant", "content": "No " * 40}]}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    arguments = ["apply", tmp_path / "pairs.jsonl", "-p", write_policy(tmp_path), "-t", "builtin", "--format", "json"]
+    ran = cli(*arguments, "-o", tmp_path / "out.jsonl", "--max-length", "24")
+    assert ran.document["summary"]["answers_cut"] == 1
+
+
 def test_a_defect_says_what_it_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def mask(self: object, batch: object) -> None:
         raise ZeroDivisionError("by zero")

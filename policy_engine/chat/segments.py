@@ -109,8 +109,10 @@ class Miswritten:
 
     @property
     def name(self) -> str:
-        """The field for people who read of many rows: `content`, `arguments`."""
-        return "arguments" if self.path[-1:] == ("arguments",) else str(self.path[0])
+        """The field, as reports name it: `content`, `arguments`; `message` for a whole message."""
+        if self.path[-1:] == ("arguments",):
+            return "arguments"
+        return str(self.path[0]) if self.path else WHOLE
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

@@ -56,7 +56,7 @@ def check_written(chat: RenderedChat) -> None:
         if wrong.how == "letters":
             is_call = wrong.path[-1:] == ("arguments",)
             raise TemplateError(
-                f"the template writes `{field_path(wrong.path)}` of message {wrong.turn} "
+                f"the template writes `{field_path(wrong.path) or WHOLE}` of message {wrong.turn} "
                 f"(`{chat.messages[wrong.turn]['role']}`) letter by letter: it is text, and the template wants "
                 f"{'an object' if is_call else 'a list'}",
                 help="write the arguments as an object, or say `messages: {arguments: parse}` in a dataset file"
@@ -81,6 +81,7 @@ def printed_help(name: str) -> str:
     known = {
         "arguments": "write the arguments as JSON text, or use a template that writes objects as JSON",
         "content": "write `content` as text, or use a template that takes a list of parts",
+        WHOLE: "use a template that writes the fields of a message one by one",
     }
     return known.get(name, f"write `{name}` as JSON text, or use a template that reads it")
 

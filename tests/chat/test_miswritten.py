@@ -88,6 +88,7 @@ PLAIN = (
         (PLAIN, {"role": "user", "content": "[{'type': 'text'}]"}, []),
         (PLAIN, calling({"q": "tea", "now": True}), [(0, "printed")]),
         (PLAIN, calling({}), []),
+        ("{% for m in messages %}{{ m }}{% endfor %}", ASK, [(0, "printed")]),
         (PLAIN, calling('{"q": "tea"}'), []),
         (QWEN, calling({"q": ["tea", {"now": True}]}), []),
     ],
@@ -106,6 +107,12 @@ def test_printed_data_is_reported_once_for_each_field() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", PrintedDataWarning)
         own(chats[1])
+
+
+def test_a_message_that_is_printed_whole_is_reported_as_one() -> None:
+    with pytest.warns(PrintedDataWarning, match="writes `message` as Python prints .* fields of a message one by one"):
+        made = masker("{% for m in messages %}{{ m }}{% endfor %}")([ASK, {"role": "assistant", "content": "Yes."}])
+    assert "{'role': 'assistant', 'content': 'Yes.'}" in made.chat.text
 
 
 def test_letter_by_letter_is_refused() -> None:

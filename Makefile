@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test trainers media media-parity media-classes frameworks importing peers peers-audit peers-speed ray scale plots lint types check figures verdicts fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
+.PHONY: help demo test trainers media media-parity media-classes frameworks importing peers peers-audit peers-speed ray identity scale plots lint types check figures verdicts fmt wheel-test release release-check docs docs-site site-browser play-browser play-short play-picture vsix nightly mutation clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|' 2>/dev/null \
@@ -175,6 +175,10 @@ $(VENV)-ray/.done: pyproject.toml tests/requirements-no-deps.txt
 
 ray: $(VENV)-ray/.done  ## the Ray engine on a real local cluster: a worker and a node are killed
 	HYPOTHESIS_PROFILE=nightly $(VENV)-ray/bin/python -m pytest -q tests/run/test_ray.py $(ARGS)
+
+identity: $(VENV)-ray/.done  ## 100,000 rows by every way of a run, Ray too, beside the plain way; goes on where it was stopped
+	mkdir -p .nightly
+	$(VENV)-ray/bin/python -m tests.nightly identity --resume .nightly/identity-1.json $(ARGS)
 
 scale: $(VENV)-ray/.done  ## runs over files: memory, 60 kills, checksums, and how long workers and Ray take
 	for step in checksum memory kills workers ray; do \

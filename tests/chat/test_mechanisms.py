@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 from jinja2.filters import FILTERS
@@ -19,17 +18,16 @@ from policy_engine.testing.conformance import check_template
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.support.parity import parity_problems
 from tests.support.sentinels import SENTINELS, WORD, home
-from tests.support.templates import SHAPES, SPECIAL_TOKENS
+from tests.support.templates import SHAPES, SPECIAL_TOKENS, mechanism_templates
 
-FOLDER = Path(__file__).parent.parent / "fixtures" / "templates" / "mechanisms"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.jinja"))
+MECHANISMS = mechanism_templates()
+NAMES = list(MECHANISMS)
 DEEP = {"recursive_macro"}
 """Macros that call themselves once per message: Python lets nobody go a thousand deep."""
 
 
 def compiled(name: str) -> ChatTemplate:
-    source = (FOLDER / f"{name}.jinja").read_text(encoding="utf-8")
-    return ChatTemplate(source, special_tokens=SPECIAL_TOKENS, name=name)
+    return ChatTemplate(MECHANISMS[name], special_tokens=SPECIAL_TOKENS, name=name)
 
 
 @pytest.mark.parametrize("name", NAMES)

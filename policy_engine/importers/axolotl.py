@@ -6,11 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import nearest
 from policy_engine.importers.axolotl_parts import has_flags, note_of
-from policy_engine.importers.axolotl_rules import role_names, rules_of, trained_roles
-from policy_engine.importers.imported import Imported, cannot, note_of_others, read_config, refuse_slips, refuse_unknown
+from policy_engine.importers.axolotl_rules import NOTHING_TRAINED, role_names, rules_of, trained_roles
+from policy_engine.importers.imported import (
+    Imported,
+    cannot,
+    note_of_others,
+    read_config,
+    refuse_slips,
+    refuse_unknown,
+    warning_of_others,
+)
+from policy_engine.importers.known_keys import AXOLOTL
 
 _ENTRY: Final = {
     "path", "name", "type", "split", "shards", "shards_idx", "preprocess_shards", "data_files", "ds_type", "revision",
@@ -30,6 +40,8 @@ CARRIED: Final = frozenset({
 
 All others are named in the policy's comment.
 """
+TOLD: Final = CARRIED | {"chat_template", "chat_template_jinja", "sequence_len", "excess_length_strategy", "rl"}
+"""Keys that became rules, lines of the dataset file, or a note or an error of their own."""
 _AT_TOP: Final = frozenset({"train_on_inputs", "eot_tokens", "datasets", "base_model", "type", "chat_template_kwargs"})
 
 _TEMPLATES: Final = {
@@ -90,6 +102,7 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
         raise cannot("eot_tokens", where, "axolotl reads it at the top of the file only", "move it there")
     flagged = has_flags(entry, path.parent)
     rules, notes = rules_of(config, entry, where, flagged=bool(flagged))
+    warnings = [_trains_nothing(where)] if NOTHING_TRAINED in notes else []
     notes += note_of(flagged)
     # One policy for each entry: entries may differ in everything that is imported.
     stem = path.stem if count == 1 else f"{path.stem}-{number}"
@@ -99,6 +112,16 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
         rules=rules,
         dataset=_dataset(config, entry),
         notes=[*notes, *_left_behind(config, entry)],
+        warnings=[*warnings, *warning_of_others(config, TOLD, AXOLOTL, str(path), "axolotl 0.19")],
+    )
+
+
+def _trains_nothing(where: str) -> Diagnostic:
+    return Diagnostic(
+        code="PE254",
+        severity="warning",
+        message=f"{where} trains nothing: `roles_to_train` is empty",
+        help="name the roles; for the last answer alone, as in the documentation of axolotl, `use last_assistant`",
     )
 
 
@@ -178,6 +201,6 @@ def _left_behind(config: Mapping[str, Any], entry: Mapping[str, Any]) -> list[st
         notes.append(
             "`template_thinking_key` is not needed: thinking is given to the template by the names that templates read."
         )
-    told = CARRIED | {"chat_template", "chat_template_jinja", "sequence_len", "excess_length_strategy"}
-    of_entry = told | {"split_thinking", "drop_system_message", "template_thinking_key"}
-    return [*notes, *note_of_others(entry, of_entry, "About where the data is"), *note_of_others(config, told)]
+    of_entry = TOLD | {"split_thinking", "drop_system_message", "template_thinking_key"}
+    where = note_of_others(entry, of_entry, what="About where the data is")
+    return [*notes, *where, *note_of_others(config, TOLD, AXOLOTL)]

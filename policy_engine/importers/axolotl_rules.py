@@ -19,6 +19,9 @@ from policy_engine.importers.imported import cannot
 _EOS: Final = ("all", "turn", "last", "none")
 _ROLES: Final = {"human": "user", "gpt": "assistant"}
 """Roles that axolotl reads for these names of authors if `roles` is not set."""
+NOTHING_TRAINED: Final = (
+    "`roles_to_train` is empty: axolotl trains nothing of this data, and drops rows without a trained token."
+)
 _FALSE: Final = '[false, 0, ""]'
 """Values of a flag that are false in Python, as axolotl reads it."""
 
@@ -30,7 +33,7 @@ def rules_of(
 
     With `flagged`, content parts say for themselves whether they are trained.
 
-    Raises ConfigError for settings without meaning, and for those that train nothing.
+    Raises ConfigError for settings without meaning.
 
     >>> rules_of({}, {"roles_to_train": ["assistant"]}, "a.yaml", flagged=False)[0][:3]
     ['train assistant', 'mask markup', 'train trained eos']
@@ -55,8 +58,10 @@ def rules_of(
         rules.append(f"train {', '.join(role_in_policy(role) for role in roles)}")
     elif flag or detail or flagged:
         notes.append("`roles_to_train` is empty: only messages that say so themselves are trained.")
+    elif "all" in (eos, eot):
+        notes.append("`roles_to_train` is empty: only ends are trained, of every turn.")
     else:
-        raise cannot("roles_to_train", where, "empty, it trains nothing", "name the roles")
+        notes.append(NOTHING_TRAINED)
     if detail:
         # An empty list of details masks a message, one with an item trains it as a turn, whose end then follows.
         rules += [f"mask body where message.{detail} != null", f"train body where has message.{detail}[0]"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.core.suggest import file_meant, nearest
 from policy_engine.data.yaml_text import read_yaml
@@ -20,7 +21,8 @@ class Imported:
     """One dataset of a foreign configuration.
 
     `rules` are the policy's lines in order, `dataset` the keys of the dataset file, `notes` what a reader has to know:
-    settings that are harmless to leave behind, and where a policy says it otherwise.
+    settings that are harmless to leave behind, and where a policy says it otherwise. `warnings` are of what is perhaps
+    not harmless; those of the whole configuration are the same in each of its datasets.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Imported:
     rules: Sequence[str]
     dataset: Mapping[str, Any] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    warnings: Sequence[Diagnostic] = ()
 
     @property
     def policy_text(self) -> str:
@@ -104,14 +107,44 @@ def refuse_slips(given: Mapping[str, Any], about: Collection[str], where: str) -
                      f"spell {_it(slips)} so, or remove {_it(slips)}")  # fmt: skip
 
 
-def note_of_others(given: Mapping[str, Any], about: Collection[str], what: str = "Not about masks") -> list[str]:
-    """A note of the keys that are not carried over, if there are any.
+def note_of_others(
+    given: Mapping[str, Any],
+    about: Collection[str],
+    known: Collection[str] | None = None,
+    *,
+    what: str = "Not about masks",
+) -> list[str]:
+    """Notes of the keys that are not carried over, if there are any.
+
+    All of them are `what`; with `known`, only those that are in it.
 
     >>> note_of_others({"optim": "adamw", "packing": True}, {"packing"})
     ['Not about masks, and left behind: optim.']
     """
-    others = sorted(set(given) - set(about))
-    return [f"{what}, and left behind: {', '.join(others)}."] if others else []
+    others = {str(key) for key in given} - set(about)
+    strange = set() if known is None else others - set(known)
+    named = ((what, others - strange), ("Not known here", strange))
+    return [f"{why}, and left behind: {', '.join(sorted(keys))}." for why, keys in named if keys]
+
+
+def warning_of_others(
+    given: Mapping[str, Any], about: Collection[str], known: Collection[str], where: str, release: str
+) -> list[Diagnostic]:
+    """A warning of keys that are left behind and not `known`, if there are any.
+
+    >>> [warning] = warning_of_others({"optimm": 1}, {"packing"}, {"optim"}, "a.yaml", "TRL 1.16")
+    >>> warning.message
+    'a.yaml: `optimm` is left behind'
+    """
+    strange = sorted({str(key) for key in given} - set(about) - set(known))
+    if not strange:
+        return []
+    message = f"{where}: {', '.join(f'`{key}`' for key in strange)} {'is' if len(strange) == 1 else 'are'} left behind"
+    help = (
+        f"{release} has no such key, or it may be about masks: check that it says nothing about which tokens are "
+        "trained, or remove it"
+    )
+    return [Diagnostic(code="PE503", severity="warning", message=message, help=help)]
 
 
 def _it(several: Collection[str]) -> str:

@@ -8,12 +8,22 @@ from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
 from policy_engine.data.files.readers import read_rows
-from policy_engine.importers.imported import Imported, cannot, note_of_others, read_config, refuse_slips, refuse_unknown
+from policy_engine.importers.imported import (
+    Imported,
+    cannot,
+    note_of_others,
+    read_config,
+    refuse_slips,
+    refuse_unknown,
+    warning_of_others,
+)
+from policy_engine.importers.known_keys import LLAMAFACTORY
 
-_LLAMAFACTORY: Final = {
+CARRIED: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
     "model_name_or_path", "stage",
 }  # fmt: skip
+"""Settings of LLaMA-Factory that became rules, lines of the dataset file, or notes."""
 _OPENAI_ROW: Final = {"messages", "tools", "parallel_tool_calls", "functions"}
 _OPENAI_MESSAGE: Final = {
     "role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio",
@@ -32,7 +42,7 @@ _TINKER: Final = {
 def from_llamafactory(path: Path) -> list[Imported]:
     """LLaMA-Factory's training YAML, and `dataset_info.json` of its `dataset_dir` or beside it."""
     config = read_config(path)
-    refuse_slips(config, _LLAMAFACTORY, str(path))
+    refuse_slips(config, CARRIED, str(path))
     on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
     # As LLaMA-Factory itself refuses it.
     if on_prompt and history:
@@ -61,7 +71,8 @@ def from_llamafactory(path: Path) -> list[Imported]:
         )
     if config.get("cutoff_len"):
         notes.append(f"`cutoff_len`: apply with --max-length {config['cutoff_len']} --truncate keep_start.")
-    notes += note_of_others(config, _LLAMAFACTORY)
+    notes += note_of_others(config, CARRIED, LLAMAFACTORY)
+    warnings = warning_of_others(config, CARRIED, LLAMAFACTORY, str(path), "LLaMA-Factory 0.9.5")
     wanted = config.get("dataset")
     names = (
         wanted if isinstance(wanted, list) else [part.strip() for part in str(wanted or "").split(",") if part.strip()]
@@ -73,7 +84,9 @@ def from_llamafactory(path: Path) -> list[Imported]:
         if config.get("model_name_or_path"):
             dataset["tokenizer"] = config["model_name_or_path"]
         source = f"LLaMA-Factory, {path.name}, dataset `{entry}`"
-        made.append(Imported(name=str(entry), source=source, rules=rules, dataset=dataset, notes=notes))
+        made.append(
+            Imported(name=str(entry), source=source, rules=rules, dataset=dataset, notes=notes, warnings=warnings)
+        )
     return made
 
 

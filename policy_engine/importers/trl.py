@@ -7,12 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from policy_engine.importers.imported import Imported, cannot, note_of_others, read_config, refuse_slips
+from policy_engine.importers.imported import (
+    Imported,
+    cannot,
+    note_of_others,
+    read_config,
+    refuse_slips,
+    warning_of_others,
+)
+from policy_engine.importers.known_keys import TRL
 
-_MASKS: Final = {
+MASKS: Final = {
     "assistant_only_loss", "completion_only_loss", "max_length", "truncation_mode", "packing", "dataset_kwargs",
     "chat_template_path",
 }  # fmt: skip
+"""Settings that became rules or notes."""
 _OTHERS: Final = {
     "DPO": "discopop_tau f_alpha_divergence_coef f_divergence_type label_smoothing ld_alpha loss_weights use_weighting",
     "KTO": "desirable_weight undesirable_weight",
@@ -61,9 +70,17 @@ def from_trl(path: Path) -> list[Imported]:
     if found:
         raise cannot("`, `".join(found), str(path), f"of {OTHER_TRAINERS[found[0]]} training, not of `SFTConfig`",
                      "only supervised fine-tuning has one mask; give its configuration")  # fmt: skip
-    refuse_slips(config, _MASKS, str(path))
+    refuse_slips(config, MASKS, str(path))
     rules, notes = _rules(config)
-    return [Imported(name=path.stem, source=f"TRL, {path.name}", rules=rules, notes=[*notes, *_left_behind(config)])]
+    return [
+        Imported(
+            name=path.stem,
+            source=f"TRL, {path.name}",
+            rules=rules,
+            notes=[*notes, *_left_behind(config)],
+            warnings=warning_of_others(config, MASKS, TRL, str(path), "TRL 1.16"),
+        )
+    ]
 
 
 def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -111,4 +128,4 @@ def _left_behind(config: Mapping[str, Any]) -> list[str]:
             f"`dataset_kwargs: {said}`: left to TRL. With `skip_prepare_dataset` it takes the data's own columns, and "
             "masks nothing itself."
         )
-    return [*notes, *note_of_others(config, _MASKS)]
+    return [*notes, *note_of_others(config, MASKS, TRL)]

@@ -223,6 +223,30 @@ def test_axolotl_only_what_messages_say(tmp_path: Path) -> None:
     assert "Four.<|im_end|>" == trained(made.policy_text, messages)
 
 
+_INPUTS = "Be brief.<|im_end|>|Two and two?<|im_end|>|Four.<|im_end|>|And three?<|im_end|>|Seven.<|im_end|>"
+
+
+# What axolotl 0.19.0 trains of these messages, its configuration validated and its strategy made by its own loader.
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, ""),
+        ({"train_on_eos": None}, ""),
+        ({"train_on_eos": "turn"}, ""),
+        ({"train_on_eos": "last"}, ""),
+        ({"train_on_eos": "none"}, ""),
+        ({"train_on_eos": "all"}, "<|im_end|>|<|im_end|>|<|im_end|>|<|im_end|>|<|im_end|>"),
+        ({"train_on_inputs": True}, _INPUTS),
+        ({"train_on_inputs": True, "train_on_eos": "all"}, _INPUTS),
+    ],
+)
+def test_axolotl_an_empty_list_of_roles(settings: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    (made,) = imported("axolotl", _axolotl(roles_to_train=[], **settings), tmp_path)
+    assert expected == trained(made.policy_text)
+    assert ["PE254"] * (not expected) == [warning.code for warning in made.warnings]
+    assert (not expected) == ("axolotl trains nothing of this data" in " ".join(made.notes))
+
+
 def test_axolotl_says_every_key(tmp_path: Path) -> None:
     top = {"chat_template": "qwen3", "lora_r": 8, "chat_template_kwargs": {"enable_thinking": False}}
     (made,) = imported("axolotl", {**_axolotl(split="train[:1%]", field_system="sys"), **top}, tmp_path)
@@ -313,7 +337,6 @@ def test_axolotl_several_datasets(tmp_path: Path) -> None:
         ({"train_on_eoss": "all"}, "`train_on_eoss`"),
         ({"train_on_eos": "sometimes"}, "`sometimes`"),
         ({"train_on_eos": "all", "train_on_eot": "none"}, "`train_on_eot`"),
-        ({"roles_to_train": []}, "`roles_to_train`"),
         ({"rl": "dpo"}, "`rl`"),
         ({"roles_to_trian": ["user"], "top": True}, "`roles_to_trian`"),
         ({"train_on_eos": "all", "top": True}, "`train_on_eos`"),

@@ -5,6 +5,7 @@ Needs the package, which `make frameworks` installs in an environment of its own
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ import yaml
 pytest.importorskip("torch")
 
 from policy_engine.chat.loading import load_tokenizer
-from policy_engine.importers.others import from_llamafactory
+from policy_engine.importers.known_keys import LLAMAFACTORY
+from policy_engine.importers.others import CARRIED, from_llamafactory
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
 
@@ -59,3 +61,10 @@ def theirs(messages: list[dict[str, Any]], mask_history: bool, thinking: dict[st
         prompt=messages[:-1], response=messages[-1:], system="", tools="", images=[], videos=[], audios=[]
     )
     return made
+
+
+def test_known_keys_are_those_of_its_arguments() -> None:
+    hparams = pytest.importorskip("llamafactory.hparams")
+    names = ("ModelArguments", "DataArguments", "TrainingArguments", "FinetuningArguments", "GeneratingArguments")
+    fields = [field for name in names for field in dataclasses.fields(getattr(hparams, name)) if field.init]
+    assert {field.name for field in fields} == LLAMAFACTORY | CARRIED

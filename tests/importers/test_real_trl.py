@@ -5,6 +5,7 @@ Needs torch and trl, which no default install has: `make trainers` runs this in 
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ pytest.importorskip("torch")
 trl = pytest.importorskip("trl")
 
 from policy_engine.chat.loading import load_tokenizer  # noqa: E402
-from policy_engine.importers.trl import from_trl  # noqa: E402
+from policy_engine.importers.known_keys import TRL  # noqa: E402
+from policy_engine.importers.trl import MASKS, from_trl  # noqa: E402
 from policy_engine.mask.masker import Masker  # noqa: E402
 from policy_engine.rules.compile import compile_text  # noqa: E402
 
@@ -68,3 +70,10 @@ def prepared(row: dict[str, Any], settings: dict[str, Any], folder: Path) -> Any
         model=model, args=config, processing_class=tokenizer, train_dataset=Dataset.from_list([row])
     )
     return trainer.train_dataset[0]
+
+
+def test_known_keys_are_those_of_the_trainer_and_its_command_line() -> None:
+    classes = (trl.SFTConfig, trl.ScriptArguments, trl.ModelConfig)
+    theirs = {field.name for kind in classes for field in dataclasses.fields(kind)}
+    # A mixture of data sets, in `ScriptArguments` of the command line alone.
+    assert theirs | {"datasets"} == TRL | MASKS

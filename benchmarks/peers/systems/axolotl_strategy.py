@@ -140,6 +140,9 @@ SETTINGS: dict[str, Setting] = {
     "train_on_inputs": Setting(policy="axolotl_inputs", top={"train_on_inputs": True}),
     "roles_to_train: user, tool": Setting(entry={"roles_to_train": ["user", "tool"]}),
     "roles_to_train: system, assistant": Setting(entry={"roles_to_train": ["system", "assistant"]}),
+    "roles_to_train: []": Setting(entry={"roles_to_train": []}),
+    "roles_to_train: [], train_on_eos: all": Setting(entry={"roles_to_train": [], "train_on_eos": "all"}),
+    "roles_to_train: [], message_field_training": Setting(entry={"roles_to_train": [], **_FLAG}, marks=_flags),
     **SAID,
     "eot_tokens": Setting(policy="axolotl", top={"eot_tokens": ["<end_of_turn>"]}, cases=("Gemma",)),
     "train_on_eot: turn, train_on_eos: none": Setting(

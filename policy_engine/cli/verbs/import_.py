@@ -55,7 +55,9 @@ def import_(
         written = _write(out, texts, overwrite)
         parts = [Text(f"wrote {path}") for path in written]
     data = [{"name": i.name, "policy": i.policy_text, "dataset": i.dataset_text, "notes": list(i.notes)} for i in made]
-    return Outcome(data={"imported": data, "written": written}, body=tuple(parts))
+    # Datasets of one configuration share the warnings of the whole: once is enough.
+    warnings = tuple(dict.fromkeys(warning for item in made for warning in item.warnings))
+    return Outcome(diagnostics=warnings, data={"imported": data, "written": written}, body=tuple(parts))
 
 
 def _write(folder: Path, texts: Mapping[str, str], overwrite: bool) -> list[str]:

@@ -71,6 +71,35 @@ def test_slips_are_told(
     assert advice in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.parametrize(
+    ("system", "config", "known", "strange"),
+    [
+        ("axolotl", "datasets: [{path: a.jsonl, type: chat_template}, {path: b.jsonl, type: chat_template}]\n",
+         "lora_r: 8\n", "role_boundaries: []\nfrobnicate: 1\n"),
+        ("trl", "assistant_only_loss: true\n", "optim: adamw\nlora_r: 8\n", "frobnicate: 1\nmax_seq_length: 9\n"),
+        ("llamafactory", "stage: sft\n", "optim: adamw\nlora_rank: 8\n", "frobnicate: 1\n"),
+    ],
+)  # fmt: skip
+def test_keys_that_may_be_about_masks_are_warned_of_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], system: str, config: str, known: str, strange: str
+) -> None:
+    path = tmp_path / "run.yml"
+    path.write_text(config + known)
+    assert run(["import", system, str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    path.write_text(config + known + strange)
+    assert run(["import", system, str(path), "-o", str(tmp_path / "made")]) == 0
+    err = " ".join(capsys.readouterr().err.split())
+    names = sorted(line.split(":")[0] for line in strange.splitlines())
+    are = "is" if len(names) == 1 else "are"
+    assert err.startswith(f"warning[PE503]: {path}: {', '.join(f'`{name}`' for name in names)} {are} left behind help:")
+    assert 1 == err.count("PE503")
+    for written in (tmp_path / "made").glob("*.policy"):
+        comment = " ".join(written.read_text().replace("# ", "").split())
+        assert f"Not known here, and left behind: {', '.join(names)}." in comment
+        assert names[0] not in comment.split("Not about masks, and left behind:")[1].split("Not known here")[0]
+
+
 def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["import", "tinker", "all_tokens", "--format", "json"]) == 0
     document = json.loads(capsys.readouterr().out)

@@ -75,8 +75,8 @@ class Audit:
     breaches: list[Breach] = field(default_factory=list)
     smells: list[Smell] = field(default_factory=list)
     presets: list[tuple[str, float]] = field(default_factory=list)
-    """Shipped policies by the share of recovered rows whose labels they give exactly, best first. Those that
-    ask for what some row does not tell are left out."""
+    """Shipped policies by the share of recovered rows whose labels they give exactly, best first, and `default` first
+    of equals. Those that ask for what some row does not tell are left out."""
     perhaps: list[str] = field(default_factory=list)
     """Shipped policies that give the labels of every recovered row exactly, if blanks before calls are the template's
     in rows whose ids do not tell it. `presets` is without them."""
@@ -320,11 +320,14 @@ class Auditor:
             sure = self._presets.keys() - self._unsure
             shares = {name: self._agree[name] / self.audit.recovered for name in sure - self._perhaps.keys()}
             self.audit.perhaps = sorted(
-                name
-                for name in sure & self._perhaps.keys()
-                if self._agree[name] + self._perhaps[name] == self.audit.recovered
+                (
+                    name
+                    for name in sure & self._perhaps.keys()
+                    if self._agree[name] + self._perhaps[name] == self.audit.recovered
+                ),
+                key=_plain_first,
             )
-            self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], item[0]))
+            self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], _plain_first(item[0])))
         return self.audit
 
 
@@ -340,6 +343,11 @@ _FOLLOWS: Final = {
     ),
 }
 """Smell → the one that explains it in a row that has both, and is named alone."""
+
+
+def _plain_first(name: str) -> tuple[bool, str]:
+    # Of several that give the same labels here, others than the plain policy differ elsewhere.
+    return name != "default", name
 
 
 def _differing(mask: TokenMask, trained: Sequence[bool]) -> list[int]:

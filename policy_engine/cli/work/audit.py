@@ -144,7 +144,8 @@ def _body(data: str, found: Audit, program: Program | None, named: Named) -> Ite
         yield Text(f"  roles and parts of these are not known: {why_not_found(found)}")
     if program is None:
         yield Text("")
-        # The command can be pasted: where a shipped policy explains every row, it is the one to compare with.
+        # The command can be pasted: where a shipped policy explains every row, it is the one to compare with. One that
+        # explains some rows only is named above, with its share, and not here.
         best = next((name for name, share in found.presets if share == 1), next(iter(found.perhaps), "POLICY"))
         chats = _options({"-t": named.tokenizer or "TOKENIZER", "--template": named.template})
         dataset = _options({"--dataset": named.dataset})
@@ -185,10 +186,12 @@ def _explained(found: Audit) -> Iterator[Text]:
     """The shipped policies that give the same labels, and the systems that these policies equal."""
     if not found.presets and not found.perhaps:
         return
+    # Rows that were not found again may have been labelled in any way.
+    every = "in every row" if found.recovered == found.rows else "in every row that was found again"
     whole = [name for name, share in found.presets if share == 1]
     if not whole and found.perhaps:
         some = ", ".join(found.perhaps[:4]) + (" …" if len(found.perhaps) > 4 else "")
-        yield Text(f"explained by: {some}, in every row, if blanks before calls are the template's", "bold")
+        yield Text(f"explained by: {some}, {every}, if blanks before calls are the template's", "bold")
         return
     if not whole:
         best = [f"{name} ({percent(equal)})" for name, equal in found.presets[:3] if equal]
@@ -196,10 +199,8 @@ def _explained(found: Audit) -> Iterator[Text]:
             f"explained best by: {', '.join(best)} of the rows" if best else "explained by: no shipped policy", "bold"
         )
         return
-    # The plain policy first: others that give the same labels here differ elsewhere.
-    names = sorted(whole, key=lambda name: (name != "default", whole.index(name)))
-    yield Text(f"explained by: {', '.join(names[:4])}{' …' if len(names) > 4 else ''}, in every row", "bold")
-    for name in names[:2]:
+    yield Text(f"explained by: {', '.join(whole[:4])}{' …' if len(whole) > 4 else ''}, {every}", "bold")
+    for name in whole[:2]:
         if like := behaves_like(name):
             yield Text(f"  {name}: {like}")
 

@@ -196,6 +196,40 @@ def test_without_a_policy(tmp_path: Path) -> None:
     assert f" {named} compares every row" in _audit(data, "--template", str(template)).out.replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("policy", "proposed", "explained"),
+    [
+        ("use default", "default", "explained by: default, all_assistants, "),
+        ("use last_assistant", "last_assistant", "explained by: last_assistant, "),
+        ("train user", "POLICY", "explained by: no shipped policy"),
+    ],
+)
+def test_without_a_policy_the_best_one_is_proposed(tmp_path: Path, policy: str, proposed: str, explained: str) -> None:
+    data = _prepared(tmp_path, policy)
+    ran = _audit(data)
+    assert f"next: policy-engine audit {data} -p {proposed} -t builtin" in " ".join(ran.out.split())
+    assert any(line.startswith(explained) for line in ran.out.splitlines())
+    # The labels of a row that is not found again may come from anything.
+    with open(data, "a", encoding="utf-8") as rows:
+        rows.write(json.dumps({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}) + "\n")
+    if proposed != "POLICY":
+        assert ", in every row that was found again" in " ".join(_audit(data).out.split())
+
+
+def test_without_a_policy_one_that_explains_some_rows_is_not_proposed(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "use default")
+    with open(data, "a", encoding="utf-8") as rows:
+        rows.write(Path(_prepared(_folder(tmp_path), "use everything")).read_text().splitlines()[0] + "\n")
+    ran = _audit(data)
+    assert "explained best by: default (75.0%)" in " ".join(ran.out.split())
+    assert f"next: policy-engine audit {data} -p POLICY -t builtin" in " ".join(ran.out.split())
+
+
+def _folder(folder: Path) -> Path:
+    (folder / "other").mkdir()
+    return folder / "other"
+
+
 def test_without_a_policy_each_fault_has_what_to_do(tmp_path: Path) -> None:
     data = _prepared(tmp_path, "train last assistant, user")
     ran = _audit(data, "--format", "json")

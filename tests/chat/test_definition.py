@@ -1,17 +1,18 @@
-"""A `tokenizer.json` whose merges are written shorter is the same tokenizer, and takes less memory to read."""
+"""A `tokenizer.json` with shorter merges or other patterns is the same tokenizer, and takes less to read or to use."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Tokenizer, models
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from policy_engine.chat.tokens import fast_backend, load
-from policy_engine.chat.tokens.definition import short_merges
+from policy_engine.chat.tokens.definition import plain_definition, short_merges
 from policy_engine.chat.tokens.fast_backend import KitokenBackend
 from policy_engine.chat.tokens.load import load_transformers
 from tests.support.tokenizers import load as load_by_name
@@ -117,3 +118,35 @@ def test_a_tokenizer_is_read_where_its_shorter_copy_cannot_be_written(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no folder"))
     assert load_transformers(tmp_path).encode("Hi") == load_by_name("metaspace-first").encode("Hi")
     assert given == [{}]
+
+
+def splits_of(definition: bytes) -> list[dict[str, Any]]:
+    steps: list[dict[str, Any]] = json.loads(definition)["pre_tokenizer"]["pretokenizers"]
+    return [step for step in steps if step["type"] == "Split"]
+
+
+@pytest.mark.parametrize("name", ["qwen", "qwen3.5", "llama4", "tekken"])
+def test_patterns_that_look_ahead_cut_text_at_the_same_places_as_those_that_do_not(name: str) -> None:
+    definition = load_by_name(name).backend_tokenizer.to_str().encode()
+    before, after = (splits_of(plain_definition(definition, looks_ahead=looks)) for looks in (True, False))
+    assert [len(before), len(after)] == [1, 2]
+    assert not any("(?!" in step["pattern"]["Regex"] for step in after)
+
+    def cutter(steps: list[dict[str, Any]]) -> pre_tokenizers.PreTokenizer:
+        return pre_tokenizers.Sequence(
+            [pre_tokenizers.Split(Regex(step["pattern"]["Regex"]), "isolated") for step in steps]
+        )
+
+    one, two = cutter(before), cutter(after)
+    short = itertools.chain(itertools.product("aA's1!/ \t\n\u0301", repeat=3), itertools.product("a1! \t\n", repeat=4))
+    for text in [
+        *map("".join, short),
+        Path(__file__).read_text("utf-8"),
+        "  x\u00a0 1\t\t(\u3000\u3000'll  \r\n \t42 \t",
+    ]:
+        assert one.pre_tokenize_str(text) == two.pre_tokenize_str(text), text
+
+
+def test_other_patterns_stay_as_they_are() -> None:
+    definition = load_by_name("deepseek").backend_tokenizer.to_str().encode()
+    assert plain_definition(definition, looks_ahead=False) == plain_definition(definition)

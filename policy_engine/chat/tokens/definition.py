@@ -19,19 +19,63 @@ _HEADER: Final = b"#version"
 """Lines of `merges.txt` that begin so are passed over."""
 _SPACES: Final = b" \n\r\t"
 
+_SUFFIX: Final = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_BEFORE: Final = r"[^\r\n\p{L}\p{N}]?"
+_SIGN: Final = r"[^\s\p{L}\p{N}]?"
+_UPPER: Final = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_LOWER: Final = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_WORDS_AND_SIGNS: Final = (
+    (_SUFFIX + "|" + _BEFORE + r"\p{L}+", r" ?[^\s\p{L}\p{N}]+[\r\n]*"),  # Qwen 2, Llama 3
+    (_SUFFIX + "|" + _BEFORE + r"[\p{L}\p{M}]+", r" ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*"),  # Qwen 3.5
+    (  # GPT-4o, Llama 4
+        f"{_BEFORE}{_UPPER}*{_LOWER}+{_SUFFIX}?|{_BEFORE}{_UPPER}+{_LOWER}*{_SUFFIX}?",
+        r" ?[^\s\p{L}\p{N}]+[\r\n/]*",
+    ),
+    (f"{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*", r" ?[^\s\p{L}\p{N}]+[\r\n/]*"),  # Tekken
+)
+_LINES: Final = r"\s*[\r\n]+"
+_WITHOUT_LOOKING: Final[dict[str, tuple[str, str]]] = {
+    rf"{words}|{numbers}|{signs}|{_LINES}|\s+(?!\S)|\s+": (
+        rf"[^\S\r\n]{numbers}|[^\S \r\n](?:{words.replace(_BEFORE, _SIGN)}|{signs[2:]})",
+        f"{words}|{numbers}|{signs}|{_LINES}",
+    )
+    for words, signs in _WORDS_AND_SIGNS
+    for numbers in (r"\p{N}", r"\p{N}{1,3}")
+}
+r"""Patterns that look ahead, and pairs that cut text at the same places, one after the other.
 
-def plain_definition(definition: bytes, *, normalizes: bool = True) -> bytes:
+`\s+(?!\S)|\s+` leaves the last blank to what follows. A match of words or signs begins with that blank anyway, and the
+blanks before it are what lies between two matches. Only a blank that can begin none of them, as before a number, would
+be one with those before it: the first pattern cuts in front of it.
+"""
+
+
+def plain_definition(definition: bytes, *, normalizes: bool = True, looks_ahead: bool = True) -> bytes:
     """A `tokenizer.json` without post-processor, truncation and padding.
 
-    Its normalizer is left out too unless it `normalizes`. A post-processor only adds special tokens, which are never
-    asked for.
+    Its normalizer is left out too unless it `normalizes`. Unless it `looks_ahead`, well-known patterns that do are
+    replaced by two that cut text at the same places, and take kitoken two thirds of the time. A post-processor only
+    adds special tokens, which are never asked for.
 
     >>> plain_definition(b'{"post_processor":{"type":"ByteLevel"},"model":{"type":"BPE"}}')
     b'{"post_processor": null, "truncation": null, "padding": null,"model":{"type":"BPE"}}'
     """
     head, model = head_and_model(definition)
     gone = ["post_processor", "truncation", "padding", *(() if normalizes else ("normalizer",))]
+    before = head.get("pre_tokenizer")
+    if before and not looks_ahead:
+        steps = before["pretokenizers"] if before["type"] == "Sequence" else [before]
+        made = [step for given in steps for step in _without_looking(given)]
+        head["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": made}
     return json.dumps(head | dict.fromkeys(gone))[:-1].encode() + model
+
+
+def _without_looking(step: dict[str, Any]) -> list[dict[str, Any]]:
+    """A step of a pre-tokenizer, or two in its place that do not look ahead."""
+    pattern = step["pattern"].get("Regex") if step["type"] == "Split" else None
+    if pattern not in _WITHOUT_LOOKING or step["behavior"] != "Isolated" or step["invert"]:
+        return [step]
+    return [{**step, "pattern": {"Regex": each}} for each in _WITHOUT_LOOKING[pattern]]
 
 
 def head_and_model(definition: bytes) -> tuple[dict[str, Any], bytes]:

@@ -53,6 +53,8 @@ class KitokenBackend:
     """The package `kitoken`; `form` is its own form of a tokenizer, which loads fast."""
 
     name = "kitoken"
+    looks_ahead = False
+    """True if patterns that look ahead are as fast as others."""
 
     def __init__(self, form: bytes) -> None:
         import kitoken
@@ -86,6 +88,7 @@ class GigatokenBackend:
     """The package `gigatoken`: it loads as slowly as the tokenizer and encodes fastest."""
 
     name = "gigatoken"
+    looks_ahead = True  # it knows these patterns by their text
 
     def __init__(self, form: bytes) -> None:
         from gigatoken import gigatoken_rs
@@ -139,7 +142,8 @@ def load_backend(name: str, definition: Callable[[], bytes], *, normalizes: bool
     if version_of(name) is None:
         return f"the package {name} is not installed: pip install 'chat-policy-engine[fast]'"
     try:
-        return PACKAGES[name].of(plain_definition(definition(), normalizes=normalizes))
+        backend = PACKAGES[name]
+        return backend.of(plain_definition(definition(), normalizes=normalizes, looks_ahead=backend.looks_ahead))
     except BaseException as error:  # what a package of another language raises; a panic of Rust is no Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise

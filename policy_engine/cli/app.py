@@ -67,7 +67,7 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
         name="policy-engine",
         help="Decide which chat tokens carry loss: policies that are checked, explained and applied exactly.",
         epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
-        # Without a verb it is an error with an exit code (2), not a help text that reads as success.
+        # `run` prints it, with an exit code (2) that does not read as success in any release of click.
         no_args_is_help=False,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -111,11 +111,14 @@ def run(arguments: Sequence[str]) -> int:
         command = typer.main.get_command(app)
         take_plain_values(command)
         # Not standalone: typer would print usage errors itself, in no format that was asked for.
-        code = command.main(args=list(arguments), prog_name="policy-engine", standalone_mode=False)
+        code = command.main(args=list(arguments) or ["--help"], prog_name="policy-engine", standalone_mode=False)
     except _USAGE_ERROR as error:
         outcome = failed(usage_error(error, arguments, VERBS))
         write(verb_of(arguments), outcome, format_of(arguments))
         return int(outcome.exit)
     except typer.Abort:
         return int(Exit.INTERRUPTED)
+    # Whoever gives nothing wants to see the verbs; a script that lost its arguments has to see that nothing was done.
+    if not arguments:
+        return int(Exit.NO_ANSWER)
     return code if isinstance(code, int) else 0

@@ -34,7 +34,13 @@ def test_every_verb_has_help(verb: str) -> None:
     assert "--format" in ran.out
 
 
-@pytest.mark.parametrize("arguments", [[], ["chek"], ["check"], ["check", "x", "--formt", "json"], ["--nothing"]])
+def test_without_arguments_the_help_is_printed_and_nothing_was_answered() -> None:
+    ran = cli()
+    assert (2, "", cli("--help").out) == (ran.code, ran.err, ran.out)
+    assert "apply" in ran.out
+
+
+@pytest.mark.parametrize("arguments", [["--"], ["chek"], ["check"], ["check", "x", "--formt", "json"], ["--nothing"]])
 def test_usage_errors_are_2(arguments: list[str]) -> None:
     ran = cli(*arguments)
     assert ran.code == 2

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.transformers_import import reasoning_has_aliases
 from policy_engine.lang.library import shipped
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.compile import compile_file
 from scripts.models import real, trained
 from scripts.models.families import FAMILIES, Family, Variant
 from scripts.models.page import index, page, policy
@@ -78,6 +81,28 @@ def test_traps_that_are_known() -> None:
     assert {"another eos token", "system inside"} <= set(known["gemma-3"][0])
     assert {"two begin markers"} <= set(known["llama-3"][0])
     assert not set(known["seed-oss"][0]) & {"dropped thinking", "lost thinking", "empty thinking"}
+
+
+@needs_aliases
+def test_unrolling_keeps_the_thinking_that_is_cut_from_earlier_answers() -> None:
+    advised = [
+        rendering(variant)
+        for family in FAMILIES
+        for variant in family.variants
+        if "kept in the last one" in found_in(rendering(variant)).get("cut tags", "")
+    ]
+    assert len(advised) >= 8
+    thoughts = ("So it rains.", "I am polite.")
+    answers = [{"role": "assistant", "content": f"<think>\n{thought}\n</think>\n\nYes."} for thought in thoughts]
+    questions = [{"role": "user", "content": text} for text in ("Is it raining?", "Thank you.")]
+    messages = [message for pair in zip(questions, answers, strict=True) for message in pair]
+    for template in advised:
+        tokenizer = load_tokenizer("builtin").with_template(template.source)
+        masker = Masker(compile_file("default"), tokenizer, unroll=True)
+        labels = masker.batch({"messages": [messages]})["labels"]
+        # One row where the template takes an argument that keeps all thinking.
+        texts = [tokenizer.tokenizer.decode([i for i in row if i >= 0]) for row in labels]
+        assert [1, 1] == [sum(thought in text for text in texts) for thought in thoughts]
 
 
 def test_columns_are_shipped_policies_and_what_trl_does_with_nothing_set() -> None:

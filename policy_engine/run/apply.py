@@ -57,7 +57,8 @@ def apply_dataset(
     `samples` name them. Into a folder, each span of the input becomes a shard, made by `engine` if one is given.
 
     A run into a file may break off by an error, a full disk or Ctrl-C. Then there is nothing under the final name; the
-    rows that were finished are in a whole file beside it, NAME.partial.SUFFIX. In a folder, whole shards stay.
+    rows that were finished are in a whole file beside it, NAME.partial.SUFFIX. In a folder, whole shards stay. A run
+    that leaves no row (`Summary.rows_out` is 0) writes no file either, and a file that was there stays as it was.
 
     Raises:
         DataError: the input cannot be read (on), or the output not be made or written, or not resumed.
@@ -144,6 +145,9 @@ def _into_file(
             try:
                 run.go(masked, file)
                 rows.check_unchanged()
+                # A file without rows is worth nothing, and would be in the way of the next try.
+                if not run.sequences:
+                    file.discard()
             except BackendMismatch:
                 file.discard()
                 raise

@@ -66,11 +66,13 @@ class Journal:
             raise DataError(f"folder `{folder}` cannot be made: {error.strerror or error}") from None
         journal = Journal(folder, identity)
         is_run = (folder / MANIFEST).exists() or (folder / JOURNAL).exists()
+        # A finished run without rows left only its account, which the next try may replace.
+        replaces = overwrite or _has_no_rows(folder)
         # A folder of something else is never taken over, not by --overwrite either: its files would be removed.
         others = [e for e in folder.iterdir() if not e.match(_TEMPORARY)]
         if others and not is_run:
             raise DataError(f"folder `{folder}` is not empty, and what is in it is not a run's", help="give another -o")
-        if is_run and not resume and not overwrite:
+        if is_run and not resume and not replaces:
             what = "a finished run" if (folder / MANIFEST).exists() else "a run that is not finished"
             raise DataError(
                 f"folder `{folder}` holds {what}", help="--resume goes on with it, --overwrite begins again"
@@ -206,6 +208,14 @@ def options_of(folder: Path) -> Mapping[str, Any]:
                 data = json.load(file) if name == MANIFEST else json.loads(next(file))
             return dict(data["options"])
     return {}
+
+
+def _has_no_rows(folder: Path) -> bool:
+    """True if the folder has a finished run that left no row."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return not any(shard["file"] for shard in data["shards"]) and not any(folder.glob(SHARD_PATTERN))
+    return False
 
 
 def file_digest(path: Path) -> str:

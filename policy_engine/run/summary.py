@@ -210,6 +210,7 @@ class Summary:
     description: str
     """The reading of the rows, in a sentence."""
     output: str
+    """The file or folder that was asked for; there is no new file if `rows_out` is 0."""
     backend: str
     """The source of the ids: `reference` (the tokenizer itself), or a fast backend by name."""
     rows_in: int

@@ -235,7 +235,7 @@ class Output:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None:
+        if kind is None and not self._discarded:
             try:
                 self._finish()
             except BaseException:

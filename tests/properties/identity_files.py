@@ -59,13 +59,14 @@ def written(rows: Sequence[Conversation], plain: Masker, batch: Masker, engine: 
         one = apply_dataset(data, plain, folder / "plain.parquet", options)
         options = RunOptions(backend="auto", batch_size=_BATCH, span_bytes=_SPAN_BYTES, workers=1 if engine else 2)
         two = apply_dataset(data, batch, f"{folder}/two/" if engine else folder / "two.parquet", options, engine=engine)
-        theirs = pq.read_table(folder / "plain.parquet")
-        made = [pq.read_table(path) for path in sorted(folder.glob("two/part-*") if engine else folder.glob("two.*"))]
-        ours = pa.concat_tables([theirs.slice(0, 0), *made])  # a folder of no rows has no file
+        # A run that leaves no row writes no file.
+        files = "two/part-*" if engine else "two.*", "plain.*"
+        made = [[pq.read_table(path) for path in sorted(folder.glob(name))] for name in files]
     accounts = [{**run.to_json(), "output": "", "backend": ""} for run in (two, one)]
     if accounts[0] != accounts[1]:
         differing = [key for key in accounts[0] if accounts[0][key] != accounts[1][key]]
         return f"{two.backend} counts {[(key, *(account[key] for account in accounts)) for key in differing]}"
+    ours, theirs = (pa.concat_tables(tables) if tables else pa.table({}) for tables in made)
     if ours.equals(theirs):
         return None
     found = [pair for pair in zip(ours.to_pylist(), theirs.to_pylist()) if pair[0] != pair[1]]

@@ -64,7 +64,9 @@ def apply_request(request: Request, inputs: MaskerInputs) -> Outcome:
         notes=notes,
         body=(
             *closing(summary, inputs.masker),
-            f"wrote {summary.output}{'' if summary.rows_out else ', which has no rows'}",
+            f"wrote {summary.output}"
+            if summary.rows_out
+            else f"no row is left, so nothing was written to {summary.output}",
         ),
     )
 

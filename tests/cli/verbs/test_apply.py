@@ -53,9 +53,12 @@ def test_a_run_that_leaves_no_row_says_so(args: list[str | Path], tmp_path: Path
     ran = cli("apply", args[0], "-p", write_policy(tmp_path, "train tool\n"), "-t", "builtin", "-o", out)
     assert ran.code == 1
     assert "error[PE517]: none of 3 rows is left to write: 3 had nothing to train" in ran.err
-    assert "which has no rows" in ran.out
-    assert 0 == pq.read_table(out).num_rows
+    assert f"no row is left, so nothing was written to {out}" in ran.out
+    # Nothing is in the way of the next try.
+    assert [] == list(tmp_path.glob("*out*"))
+    out.write_bytes(b"of before")
     ran = cli("apply", *args, "-o", out, "--overwrite", "--max-length", "2", "--truncate", "drop", "--format", "json")
+    assert b"of before" == out.read_bytes()
     assert ["none of 3 rows is left to write: 3 too long"] == [
         d["message"] for d in ran.document["diagnostics"] if d["severity"] == "error"
     ]
@@ -63,6 +66,17 @@ def test_a_run_that_leaves_no_row_says_so(args: list[str | Path], tmp_path: Path
         "apply", write_chats(tmp_path, ['{"messages": [{"role": "user"}]}'] * 2), *args[1:], "-o", out, "--overwrite"
     )
     assert "none of 2 rows is left to write: 2 failed\n  help: the errors above say what to do" in ran.err
+
+
+def test_a_folder_without_rows_is_made_again(args: list[str | Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = cli("apply", args[0], "-p", write_policy(tmp_path, "train tool\n"), "-t", "builtin", "-o", f"{out}/")
+    assert (1, ["_manifest.json"]) == (ran.code, [path.name for path in out.iterdir()])
+    write_policy(tmp_path)
+    assert 0 == cli("apply", *args, "-o", f"{out}/").code
+    assert 3 == pq.read_table(out / "part-000000.parquet").num_rows
+    # This one has rows, which are not replaced unless asked.
+    assert "holds a finished run" in cli("apply", *args, "-o", f"{out}/").err
 
 
 def test_json_summary_counts_the_file(args: list[str | Path], tmp_path: Path) -> None:

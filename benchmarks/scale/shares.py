@@ -54,8 +54,7 @@ def measure() -> dict[str, dict[str, float]]:
 
 
 def _round(data: Path, work: Any, output: Path) -> dict[str, float]:
-    from policy_engine.data.files.readers import read_rows
-    from policy_engine.run.batches import batched
+    from policy_engine.data.files.readers import batched, read_rows
     from policy_engine.run.writers import ParquetOutput
 
     took: dict[str, float] = {}

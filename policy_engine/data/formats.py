@@ -108,6 +108,8 @@ def column(row: Mapping[str, Any], name: str) -> Any:
     # The whole name first: a column may have a dot in its own name.
     if name in row:
         return row[name]
+    if "." not in name:
+        return None
     value: Any = row
     for step in name.split("."):
         if not isinstance(value, Mapping) or step not in value:

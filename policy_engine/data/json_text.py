@@ -7,11 +7,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Final
+
+from_json: Any
+try:
+    from jiter import from_json
+except ImportError:  # it comes with the extra `fast`
+    from_json = None
 
 MAX_DEPTH: Final = 100
 """Objects and lists inside one another. Pickling, walking and rendering a row bear at least twice as many."""
+UNREAD: Final = object()
+"""Stands for a text that `read_fast` leaves to `JsonReader`."""
 
 
 class _Twice(dict[str, Any]):
@@ -58,6 +65,24 @@ class JsonReader:
         return twice
 
 
+def read_fast(text: bytes) -> Any:
+    """The value of a text by jiter, in a third of the time that `JsonReader` takes.
+
+    `UNREAD` for what that finds a problem with, so that it says what is wrong, and where jiter is not installed. Like
+    `JsonReader` jiter finds keys that are there twice; other than that, it takes no half of a surrogate pair.
+
+    >>> read_fast(b'{"a": 1, "a": 2}') is UNREAD
+    True
+    """
+    if from_json is None:
+        return UNREAD
+    try:
+        value = from_json(text, catch_duplicate_keys=True, cache_mode="keys")
+    except ValueError:
+        return UNREAD
+    return UNREAD if text.count(b"[") + text.count(b"{") > MAX_DEPTH and _is_deep(value) else value
+
+
 def read_json(text: str) -> Any:
     """The value of a JSON text. Raises ValueError with what is wrong.
 
@@ -78,7 +103,7 @@ def read_json(text: str) -> Any:
 def _level_below(values: list[Any]) -> list[Any]:
     below: list[Any] = []
     for value in values:
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             below += value.values()
         elif isinstance(value, list):
             below += value
@@ -93,7 +118,7 @@ def _is_deep(value: Any) -> bool:
         if not level:
             return False
     # Numbers and texts may be that deep; an object or a list there is one too many, even if it is empty.
-    return any(isinstance(item, Mapping | list) for item in level)
+    return any(isinstance(item, dict | list) for item in level)
 
 
 def _key_twice(value: Any) -> str | None:

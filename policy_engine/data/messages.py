@@ -58,11 +58,16 @@ def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str
     # Not where one key has two meanings: what is wrong then is for the long way to say.
     is_usual = not {spec.role, spec.content} & {spec.tool_calls, spec.reasoning} and spec.role != spec.content
     is_usual = is_usual and spec.role != "content" and spec.content != "role"
+    role_key, content_key, roles = spec.role, spec.content, spec.roles
     for index, message in enumerate(messages):
-        plain = _plain_message(message, spec) if is_usual else None
-        if plain is not None:
-            found.append(plain)
-            continue
+        # A role and a text and nothing else, as most messages are; written out, since it runs for each of them.
+        if is_usual and type(message) is dict and len(message) == 2:
+            role, content = message.get(role_key), message.get(content_key)
+            if type(role) is str and role and type(content) is str:
+                role = roles.get(role, role) if roles else role
+                if role != CALL_ROLE:
+                    found.append({"role": role, "content": content})
+                    continue
         place = f"{name}[{index}]"
         made = _read_message(message, spec, place)
         # By the data's own name: the message that was made has the role `assistant` already.
@@ -109,17 +114,6 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
             else "write a list of objects with a role and a content, or that as JSON text",
         )
     return messages
-
-
-def _plain_message(message: Any, spec: Format) -> dict[str, Any] | None:
-    """A message that is a role and a text and nothing else, as most are; None for any other."""
-    if type(message) is not dict or len(message) != 2:
-        return None
-    role, content = message.get(spec.role), message.get(spec.content)
-    if type(role) is not str or type(content) is not str or not role:
-        return None
-    role = spec.roles.get(role, role)
-    return None if role == CALL_ROLE else {"role": role, "content": content}
 
 
 def _read_message(message: Any, spec: Format, place: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, Literal, NamedTuple
 
 from policy_engine.core.errors import DataError, RowError
-from policy_engine.data.json_text import JsonReader
+from policy_engine.data.json_text import UNREAD, JsonReader, read_fast
 
 TextKind = Literal["jsonl", "json", "auto"]
 Numbered = tuple[int, Any]
@@ -152,7 +152,10 @@ def read_unread(rows: Iterable[Numbered]) -> Iterator[Numbered]:
     """
     reader = JsonReader()
     for number, row in rows:
-        yield number, _row(row.text, f"line {row.number}", reader) if type(row) is Line else row
+        if type(row) is Line:
+            read = read_fast(row.text)
+            row = _row(row.text, f"line {row.number}", reader) if read is UNREAD else read
+        yield number, row
 
 
 def unread_lines(stream: io.BufferedReader, name: str, *, before: int = 0) -> Iterator[Numbered]:

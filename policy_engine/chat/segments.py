@@ -141,6 +141,8 @@ class RenderedChat:
     miswritten: tuple[Miswritten, ...] = ()
     generation_prompt: bool = False
     """True if the text ends with an opener that nothing follows."""
+    stays_open: bool = False
+    """True if the last message stays open (`continue_final_message`), so that its end is not written."""
     literals: tuple[tuple[int, int], ...] = ()
     """Characters `[start, end)` of control tokens in the data that are encoded as plain text, in order.
 

@@ -209,8 +209,7 @@ class ChatTemplate:
             variables = functools.partial(self._variables, Inputs.of(conversation))
             self.skeletons.learn(attempt, variables, pieces, scan, layout if is_one_of_many else None, thoughts)
         lost = unwritten(layout.written, conversation, scan, self._cutter)
-        chat = self._placed(conversation, scan, layout, lost, written, add_generation_prompt)
-        return self._finished(chat, pieces)
+        return self._finished(self._placed(conversation, scan, layout, lost, written, add_generation_prompt), pieces)
 
     def _replayed(self, conversation: Conversation, attempt: Attempt) -> RenderedChat | None:
         """The chat of a skeleton; None where its layout is not known."""
@@ -242,6 +241,7 @@ class ChatTemplate:
             miswritten=miswritten(suspects, messages, scan.text, scan.lengths, scan.offsets) if suspects else (),
             generation_prompt=prompt,
             literals=written.literals,
+            stays_open=conversation.continue_final_message is not None,
         )
 
     @functools.cached_property

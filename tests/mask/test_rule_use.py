@@ -284,6 +284,22 @@ def test_answers_without_an_end_marker() -> None:
     assert "train separator" not in str(found("", [USER, answer()], template=NO_SEPARATOR)[0].help)
 
 
+def test_an_answer_that_was_asked_to_stay_open_needs_no_end() -> None:
+    program = policy_from_text("train assistant; train eos of assistant", prove=False)
+
+    def codes(row: list[Any], template: str | None) -> list[str]:
+        masker, seen = Masker(program, "builtin", template=template), Evidence()
+        masked = masker(row, continue_final_message=True)
+        assert any(label >= 0 for label in masked["labels"])
+        RuleWatch(program).look(masked, seen, number=1)
+        return [d.code for d in rule_findings(program, seen, rows=1)]
+
+    # The built-in template writes ends, which an open answer does not have.
+    assert "PE524" not in codes([USER, answer()], None)
+    # Here the answer before it has no end either.
+    assert "PE524" in codes([USER, answer(), USER, answer()], PLAIN)
+
+
 @pytest.mark.parametrize(
     ("policy", "rows", "template"),
     [

@@ -128,7 +128,12 @@ class RuleWatch:
 
     def _look_at_ends(self, row: MaskedRow, seen: Evidence) -> None:
         kinds, mask = kinds_of(row.chat), row.mask
-        trained = {kinds.keys[key] for key in set(kinds.keys_S[mask.segments_T[mask.weights_T != 0]].tolist())}
+        segments = set(mask.segments_T[mask.weights_T != 0].tolist())
+        # An answer that was asked to stay open says nothing of the ends that the template writes.
+        if row.chat.stays_open:
+            last = len(row.chat.messages) - 1
+            segments = {at for at in segments if row.chat.segments[at].turn != last}
+        trained = {kinds.keys[kinds.keys_S[at]] for at in segments}
         for role in sorted(self._open):
             parts = {part for owner, part in trained if owner == role}
             # A policy that trains the separator has an end to learn.

@@ -1,4 +1,4 @@
-"""A `tokenizer.json` with shorter merges or other patterns is the same tokenizer, and takes less to read or to use."""
+"""What is read of a `tokenizer.json` before others read it: shorter merges, other patterns, and its added tokens."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from policy_engine.chat.tokens import fast_backend, load
-from policy_engine.chat.tokens.definition import plain_definition, short_merges
+from policy_engine.chat.tokens.definition import added_tokens, plain_definition, short_merges
 from policy_engine.chat.tokens.fast_backend import KitokenBackend
 from policy_engine.chat.tokens.load import load_transformers
 from tests.support.tokenizers import load as load_by_name
@@ -73,27 +73,74 @@ def test_kitoken_makes_the_same_of_both(monkeypatch: pytest.MonkeyPatch) -> None
     assert given == [text]
 
 
+@pytest.mark.parametrize("pretty", [False, True])
+def test_added_tokens_are_those_of_the_file(pretty: bool) -> None:
+    own = load_by_name("qwen").backend_tokenizer
+    found = added_tokens(own.to_str(pretty=pretty).encode())
+    assert found is not None
+    assert repr({i: AddedToken(**token) for i, token in found.items()}) == repr(own.get_added_tokens_decoder())
+
+
+_TOKEN: dict[str, Any] = {"id": 0, "content": "a"}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"model": {"type": "BPE"}, "added_tokens": [_TOKEN]},
+        {"added_tokens": [_TOKEN], "model": {"vocab": {"added_tokens": 0}}},
+        {"added_tokens": [_TOKEN, {"id": 0, "content": "b"}], "model": {}},
+        {"added_tokens": [{"content": "a"}], "model": {}},
+        {"other": {"a": 1, "model": {}}, "added_tokens": [_TOKEN]},
+        {"a": 1, "model": {}},
+    ],
+)
+def test_added_tokens_that_are_left_to_transformers(definition: dict[str, Any]) -> None:
+    assert added_tokens(json.dumps(definition).encode()) is None
+
+
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The options of each call of transformers, which loads as it does."""
     calls: list[dict[str, Any]] = []
     real = AutoTokenizer.from_pretrained
 
-    def spied(name: str, **options: Any) -> Any:
-        calls.append({key: Path(value).read_bytes() for key, value in options.items() if key == "tokenizer_file"})
-        return real(name, **options)
+    def spied(name: str, *, local_files_only: bool, **options: Any) -> Any:
+        calls.append({key: Path(v).read_bytes() if key == "tokenizer_file" else v for key, v in options.items()})
+        return real(name, local_files_only=local_files_only, **options)
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", spied)
     return calls
 
 
-def test_transformers_reads_the_shorter_file(tmp_path: Path, given: list[dict[str, Any]]) -> None:
-    load_by_name("metaspace-first").save_pretrained(tmp_path)
+def facts_of(tokenizer: Any) -> list[Any]:
+    """All that transformers made of a folder."""
+    options = sorted((name, repr(v)) for name, v in tokenizer.init_kwargs.items() if name != "tokenizer_file")
+    return [
+        *(type(tokenizer), tokenizer.backend_tokenizer.to_str(), options, tokenizer.special_tokens_map),
+        *(repr(tokenizer.added_tokens_decoder), tokenizer.name_or_path, tokenizer.chat_template),
+    ]
+
+
+@pytest.mark.parametrize("older", [False, True])
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize("name", ["metaspace-first", "wordpiece-cased"])
+def test_transformers_makes_the_same_of_what_was_read_before(
+    name: str, listed: bool, older: bool, tmp_path: Path, given: list[dict[str, Any]]
+) -> None:
+    load_by_name(name).save_pretrained(tmp_path)
+    file, config = tmp_path / "tokenizer.json", tmp_path / "tokenizer_config.json"
+    added = added_tokens(file.read_bytes())
+    if listed:
+        config.write_text(json.dumps({**json.loads(config.read_text()), "added_tokens_decoder": added}))
+    if older:
+        (tmp_path / "special_tokens_map.json").write_text('{"extra_special_tokens": ["<more>"]}')
     found = load_transformers(tmp_path)
-    assert given == [{"tokenizer_file": short_merges((tmp_path / "tokenizer.json").read_bytes())}]
+    short = short_merges(file.read_bytes())
+    expected = {} if listed or older else {"added_tokens_decoder": added}
+    assert given == [expected | ({} if short is None else {"tokenizer_file": short})]
     plain = AutoTokenizer.from_pretrained(str(tmp_path), local_files_only=True)
-    assert found.backend_tokenizer.to_str() == plain.backend_tokenizer.to_str()
-    assert found.name_or_path == str(tmp_path)
+    assert facts_of(found) == facts_of(plain)
 
 
 @pytest.mark.parametrize("names_files", [False, True])
@@ -107,7 +154,9 @@ def test_a_folder_is_read_plainly_where_the_shorter_file_does_not_serve(
     else:
         monkeypatch.setattr(load, "short_merges", lambda text: b"{}")
     found = load_transformers(tmp_path)
-    assert given == ([{}] if names_files else [{"tokenizer_file": b"{}"}, {}])
+    assert [{k: v for k, v in options.items() if k == "tokenizer_file"} for options in given] == (
+        [{}] if names_files else [{"tokenizer_file": b"{}"}, {}]
+    )
     assert found.encode("Hi") == load_by_name("metaspace-first").encode("Hi")
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 
 _MODEL: Final = b',"model":'
+_BEFORE_MODEL: Final = re.compile(rb',[ \n\r\t]*"model"[ \n\r\t]*:')
 _HEADER: Final = b"#version"
 """Lines of `merges.txt` that begin so are passed over."""
 _SPACES: Final = b" \n\r\t"
@@ -91,6 +92,26 @@ def head_and_model(definition: bytes) -> tuple[dict[str, Any], bytes]:
     except ValueError:
         whole = json.loads(definition)
         return whole, _MODEL + json.dumps(whole.pop("model", None)).encode() + b"}"
+
+
+def added_tokens(definition: bytes) -> dict[int, dict[str, Any]] | None:
+    """The added tokens of a `tokenizer.json` by id, read without its model.
+
+    None if they are not in front of the model.
+
+    >>> added_tokens(b'{"added_tokens": [{"id": 1, "content": "<s>"}],\\n  "model": {"type": "BPE"}}')
+    {1: {'content': '<s>'}}
+    """
+    head = _BEFORE_MODEL.split(definition, 1)[0]
+    # A token of this name may be in the vocabulary, and a file may name anything twice: the last one counts.
+    if definition.count(b'"added_tokens"') != 1:
+        return None
+    try:
+        found = json.loads(head + b"}")["added_tokens"]
+        by_id = {token.pop("id"): token for token in found}
+    except (ValueError, KeyError):
+        return None
+    return by_id if len(by_id) == len(found) else None
 
 
 def vocabulary_and_merges(definition: bytes) -> tuple[bytes, bytes] | None:

@@ -20,7 +20,7 @@ from typing import Any
 from policy_engine import builtin
 from policy_engine.chat.tokens.cache import cache_folder, key_of, tokenizer_files
 from policy_engine.chat.tokens.cached import CachedTokenizer, cached, in_own_thread
-from policy_engine.chat.tokens.definition import short_merges
+from policy_engine.chat.tokens.definition import added_tokens, short_merges
 from policy_engine.chat.tokens.keep import keep_tokenizer
 from policy_engine.chat.transformers_import import transformers
 from policy_engine.core.errors import TokenizerError
@@ -199,9 +199,9 @@ def _tokenizer_folder(path: Path) -> Any:
                 tok.chat_template = template.read_text(encoding="utf-8")
             return tok
         # No room for the copy is no reason to fail; whatever else is wrong, loading it plainly says it.
-        with contextlib.suppress(Exception), _shorter(file) as shorter:
-            if shorter is not None:
-                return _auto(path, tokenizer_file=str(shorter))
+        with contextlib.suppress(Exception), _read_before(path) as options:
+            if options:
+                return _auto(path, **options)
         return _auto(path)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
@@ -210,33 +210,41 @@ def _tokenizer_folder(path: Path) -> Any:
         ) from error
 
 
-def _auto(folder: Path, **options: str) -> Any:
+def _auto(folder: Path, **options: Any) -> Any:
     # Local files only: a folder that names a model of the hub in its config is not a reason to ask the network.
     return transformers().AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **options)
 
 
 @contextlib.contextmanager
-def _shorter(file: Path) -> Iterator[Path | None]:
-    """A copy of a `tokenizer.json` that takes 100 MB less to read.
+def _read_before(folder: Path) -> Iterator[dict[str, Any]]:
+    """Options for transformers that save reading a folder's `tokenizer.json` twice.
 
-    None if it has no such form.
+    `tokenizer_file` is a copy of it that takes 100 MB less to read. `added_tokens_decoder` are its added tokens, for
+    which transformers would read the whole file with Python, to throw away the rest.
     """
-    config = file.with_name("tokenizer_config.json")
+    file, config = folder / "tokenizer.json", folder / "tokenizer_config.json"
+    said = json.loads(config.read_bytes()) if config.exists() else {}
     # A folder may name other files of this kind, of which transformers picks one.
-    if not file.exists() or (config.exists() and b"fast_tokenizer_files" in config.read_bytes()):
-        yield None
+    if not file.exists() or "fast_tokenizer_files" in said:
+        yield {}
         return
-    with tempfile.TemporaryDirectory(prefix="policy-engine-") as folder:
+    # Older releases kept added tokens in these files, which transformers reads if it finds no list.
+    older = ("special_tokens_map.json", "added_tokens.json")
+    is_listed = "added_tokens_decoder" in said or any((folder / name).exists() for name in older)
+    with tempfile.TemporaryDirectory(prefix="policy-engine-") as own:
         # Nothing of its text stays in memory while transformers reads it.
-        yield _write_short(file, Path(folder) / file.name)
+        yield _options(file, Path(own) / file.name, is_listed=is_listed)
 
 
-def _write_short(file: Path, copy: Path) -> Path | None:
-    text = short_merges(file.read_bytes())
-    if text is None:
-        return None
-    copy.write_bytes(text)
-    return copy
+def _options(file: Path, copy: Path, *, is_listed: bool) -> dict[str, Any]:
+    definition = file.read_bytes()
+    added = None if is_listed else added_tokens(definition)
+    options: dict[str, Any] = {} if added is None else {"added_tokens_decoder": added}
+    short = short_merges(definition)
+    if short is not None:
+        copy.write_bytes(short)
+        options["tokenizer_file"] = str(copy)
+    return options
 
 
 def _file(path: Path) -> Any:

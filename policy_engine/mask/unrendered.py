@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from policy_engine.chat.label.board import field_value
@@ -25,6 +25,21 @@ Lost = Counter[tuple[str, str]]
 
 The role is empty for tools and documents, and the piece is `message` for a whole message.
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class LostPiece:
+    """A piece that messages of a role lost in a dataset.
+
+    `role` and `field` are those of `Lost`, `messages` is how many messages lost it (rows, where the role is empty), and
+    `first_row` the number of the first row with one.
+    """
+
+    role: str
+    field: str
+    messages: int
+    first_row: int
+
 
 _SHOWN = 32
 """Characters of a lost text that are shown in an error."""

@@ -14,7 +14,7 @@ from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.token_sums import token_sums
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask
-from policy_engine.mask.unrendered import Lost
+from policy_engine.mask.unrendered import Lost, LostPiece
 
 _STRADDLE: Final = REASONS.index("straddle")
 FIRST_FAILURES: Final = 20
@@ -86,6 +86,8 @@ class Counts:
     trained: Counter[tuple[str, str]] = field(default_factory=Counter)
     masked: Counter[tuple[str, str]] = field(default_factory=Counter)
     unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lost_first: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Number of the first row that lost each piece of `unrendered`."""
     control: int = 0
     media: Counter[str] = field(default_factory=Counter)
     """Media of what is written, by kind."""
@@ -111,14 +113,16 @@ class Counts:
     failures: list[Failure] = field(default_factory=list)
     doubtful_roles: DoubtfulRoles = field(default_factory=DoubtfulRoles)
 
-    def add_lost(self, lost: Lost) -> None:
-        """Counts pieces that never reached the text.
+    def add_lost(self, lost: Lost, first: Callable[[tuple[str, str]], int]) -> None:
+        """Counts pieces that never reached the text; `first` gives the first row that lost a piece.
 
         Past `MOST_LOST` of them, more are counted by field alone.
         """
         for (role, piece), count in lost.items():
             known = (role, piece) in self.unrendered or len(self.unrendered) < MOST_LOST
-            self.unrendered[role, piece if known else re.split(r"[.[]", piece)[0]] += count
+            key = role, piece if known else re.split(r"[.[]", piece)[0]
+            self.unrendered[key] += count
+            self.lost_first.setdefault(key, first((role, piece)))
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives their places to rows that are reported singly."""
@@ -180,12 +184,12 @@ class Counts:
         # Numbers and counters add up; fields with a rule of their own follow. A test merges the counts of batches and
         # compares them with those of the whole.
         for name, value in vars(other).items():
-            if isinstance(value, Counter) and name != "unrendered":
+            if isinstance(value, Counter) and name not in ("unrendered", "lost_first"):
                 getattr(self, name).update(value)
             elif isinstance(value, int) and name != "bos":
                 setattr(self, name, getattr(self, name) + value)
         self.bos = max(self.bos, other.bos)
-        self.add_lost(other.unrendered)
+        self.add_lost(other.unrendered, other.lost_first.__getitem__)
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
         # Through the bounds again, so that a run in batches keeps what a run at once would keep.
@@ -241,8 +245,8 @@ class Summary:
     """Given tokens that spell something else than their messages, masked by `on drift mask`."""
     answers_clipped: int
     """Stretches of trained tokens that lost their first token to a straddle, if all of the run did; else 0."""
-    unrendered: tuple[tuple[str, str, int], ...]
-    """Message fields that never reached the text: (role, field, messages)."""
+    unrendered: tuple[LostPiece, ...]
+    """Message fields that never reached the text."""
     rows_with_quoted_arguments: int
     """Rows with arguments of calls, JSON text, that the template quotes once more."""
     rows_printed_as_python: Mapping[str, int]
@@ -285,7 +289,7 @@ class Summary:
         """The account as JSON values."""
         return {
             **{name: value for name, value in asdict(self).items() if name not in _NOT_TOLD},
-            "unrendered": [{"role": r, "field": f, "messages": n} for r, f, n in self.unrendered],
+            "unrendered": [asdict(lost) for lost in self.unrendered],
             "tokens": [asdict(count) for count in self.tokens],
             "failures": [asdict(failure) for failure in self.failures],
             "doubtful_roles": [asdict(doubtful) for doubtful in self.doubtful_roles],
@@ -331,7 +335,10 @@ def summary_of(
         straddles=counts.reasons["straddle"],
         tokens_drifted=counts.reasons["drift"],
         answers_clipped=0 if counts.first_kept else counts.first_lost,
-        unrendered=tuple((role, name, count) for (role, name), count in sorted(counts.unrendered.items())),
+        unrendered=tuple(
+            LostPiece(role=role, field=name, messages=count, first_row=counts.lost_first[role, name])
+            for (role, name), count in sorted(counts.unrendered.items())
+        ),
         rows_with_quoted_arguments=counts.quoted,
         rows_printed_as_python=dict(sorted(counts.printed.items())),
         rows_with_placeholders=counts.placeholders,

@@ -58,13 +58,17 @@ def test_thinking_that_is_lost_names_unroll(tmp_path: Path) -> None:
     )
     answer = {"role": "assistant", "content": "a", "reasoning_content": "Hm."}
     user = {"role": "user", "content": "q"}
-    data = write_chats(tmp_path, [[user, answer, user, answer]])
+    data = write_chats(tmp_path, [[user], [user, answer, user, answer], [user, answer, user, answer]])
     ran = cli(
         "apply", data, "-p", write_policy(tmp_path), "-t", "builtin", "--template", template, "-o", tmp_path / "o.jsonl"
     )
-    assert "never reached the text; --unroll makes a sample of each turn" in ran.out
+    unroll = "`apply --unroll` makes a sample of each turn, in which the template writes it"
+    lost = f"reasoning_content of 2 assistant messages never reached the text (first in row 2); {unroll}\n"
+    assert lost in ran.out
+    # The same fact in the same words.
+    assert lost in cli("init", data, "-t", "builtin", "--template", template, "-o", tmp_path / "start").out
     shown = cli("show", data, "-p", write_policy(tmp_path), "-t", "builtin", "--template", template)
-    assert "`apply --unroll` makes a sample of each turn, in which the template writes it" in shown.out
+    assert unroll in shown.out
 
 
 def test_thinking_that_no_turn_keeps_does_not_name_unroll(tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ def test_thinking_that_no_turn_keeps_does_not_name_unroll(tmp_path: Path) -> Non
     arguments = [write_chats(tmp_path, [[{"role": "user", "content": "q"}, answer]]), "-p", write_policy(tmp_path)]
     arguments += ["-t", "builtin", "--template", template]
     ran = cli("apply", *arguments, "-o", tmp_path / "o.jsonl")
-    assert "thinking of 1 assistant message never reached the text\n" in ran.out
+    assert "thinking of 1 assistant message never reached the text (row 1)\n" in ran.out
     assert "unroll" not in ran.out + cli("show", *arguments).out
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import RenderableType
 from rich.text import Text
 
+from policy_engine.cli.accounts.lost_notes import lost_note
 from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
@@ -17,7 +18,6 @@ from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.segment_kinds import NO_ROLE
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.unrendered import lost_text
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import BAD, DOUBT, GOOD
@@ -200,9 +200,6 @@ def _by_rule(summary: Summary, program: Program) -> PlainTable:
     return rule_table(program.policy.rules, counts, notes=unused_rules(program, summary.evidence))
 
 
-UNROLL: Final = "makes a sample of each turn, in which the template writes it"
-
-
 def _notes(summary: Summary, masker: Masker) -> list[Text]:
     notes = [f"{counted(summary.straddles, 'token')} mixed two decisions or two messages (straddles)"]
     if summary.answers_clipped:
@@ -219,9 +216,8 @@ def _notes(summary: Summary, masker: Masker) -> list[Text]:
             "model to stop: give a larger --max-length, or `--truncate turn` or `drop`"
         )
     notes += [
-        f"{lost_text(*lost)} never reached the text"
         # Templates that drop the thinking of earlier turns keep that of the last one; some write no thinking at all.
-        + (f"; --unroll {UNROLL}" if summary.rows_unrolled is None and masker.unrolling_writes(lost[1]) else "")
+        lost_note(lost, unrolls=summary.rows_unrolled is None and masker.unrolling_writes(lost.field))
         for lost in summary.unrendered
     ]
     if summary.media:

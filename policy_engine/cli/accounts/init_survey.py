@@ -13,7 +13,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import FieldType, json_type
 from policy_engine.core.vocabulary import PARTS
 from policy_engine.data.conversation import Conversation
-from policy_engine.mask.unrendered import Lost, lost_of
+from policy_engine.mask.unrendered import Lost, LostPiece, lost_of
 
 _RENDERED = 50
 """Rows that are rendered to see the parts of turns; reading the others is enough."""
@@ -39,25 +39,30 @@ class Survey:
     """The error of the first row of each kind of `refused`."""
     unrendered: Lost = field(default_factory=Counter)
     """Pieces of the rendered rows that never reached the text."""
+    lost_first: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Number of the first row that lost each of them."""
     quoted: int = 0
     """Rendered rows with arguments of calls that the template quotes twice."""
     printed: Counter[str] = field(default_factory=Counter)
     """Rendered rows of which a field is written as Python prints it, by the field's name."""
 
     @property
-    def lost(self) -> list[tuple[str, str, int]]:
-        """`unrendered` as (role, piece, messages).
+    def lost(self) -> list[LostPiece]:
+        """`unrendered` with the first row of each.
 
-        >>> Survey(unrendered=Counter({("user", "name"): 2})).lost
-        [('user', 'name', 2)]
+        >>> Survey(unrendered=Counter({("user", "name"): 2}), lost_first={("user", "name"): 7}).lost
+        [LostPiece(role='user', field='name', messages=2, first_row=7)]
         """
-        return [(role, piece, count) for (role, piece), count in self.unrendered.items()]
+        return [
+            LostPiece(role=role, field=piece, messages=count, first_row=self.lost_first[role, piece])
+            for (role, piece), count in self.unrendered.items()
+        ]
 
 
-def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> Survey:
-    """Looks at every conversation, and renders the first ones."""
+def survey(conversations: Iterable[tuple[int, Conversation]], tokenizer: ChatTokenizer) -> Survey:
+    """Looks at every conversation, with the number of its row, and renders the first ones."""
     found = Survey()
-    for conversation in conversations:
+    for number, conversation in conversations:
         found.rows += 1
         for message in conversation.messages:
             found.roles[str(message["role"])] += 1
@@ -70,11 +75,11 @@ def survey(conversations: Iterable[Conversation], tokenizer: ChatTokenizer) -> S
                 _note(found.fields, "call", {"name": "", "arguments": {}} | dict(call))
         _note(found.fields, "sample", conversation.sample)
         if found.rows <= _RENDERED:
-            _render(found, conversation, tokenizer)
+            _render(found, number, conversation, tokenizer)
     return found
 
 
-def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
+def _render(found: Survey, number: int, conversation: Conversation, tokenizer: ChatTokenizer) -> None:
     found.rendered += 1
     try:
         chat = tokenizer.render(conversation)
@@ -83,7 +88,10 @@ def _render(found: Survey, conversation: Conversation, tokenizer: ChatTokenizer)
         found.refused[kind] += 1
         found.first_refused.setdefault(kind, error)
         return
-    found.unrendered.update(lost_of(chat))
+    lost = lost_of(chat)
+    found.unrendered.update(lost)
+    for piece in lost:
+        found.lost_first.setdefault(piece, number)
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)
     found.printed.update({wrong.name for wrong in chat.miswritten if wrong.how == "printed"})
     for segment in chat.segments:

@@ -44,7 +44,7 @@ def apply_request(request: Request, inputs: MaskerInputs) -> Outcome:
         exit=Exit.FAILS if summary.rows_failed or not summary.rows_out else Exit.HOLDS,
         diagnostics=(
             *data_findings(
-                summary.unrendered,
+                [(lost.role, lost.field, lost.messages) for lost in summary.unrendered],
                 doubtful=summary.doubtful_roles,
                 quoted=summary.rows_with_quoted_arguments,
                 printed=summary.rows_printed_as_python,

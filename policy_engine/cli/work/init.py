@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.segments import WHOLE
 from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
 from policy_engine.cli.accounts.init_survey import Survey, parts_in_order, survey
+from policy_engine.cli.accounts.lost_notes import lost_note
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.cli.work.inputs import STDIN
@@ -30,7 +31,7 @@ from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.pairs import conversations_in
 from policy_engine.data.role_spelling import DoubtfulRoles, RoleSpelling
-from policy_engine.mask.unrendered import lost_text
+from policy_engine.mask.unroll import unrolling_writes
 from policy_engine.report.styles import BAD, DOUBT
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
@@ -74,7 +75,7 @@ def write_starter(
     write_text_file(dataset_path, dataset_text(found, data, policy_path.name, format, names), overwrite=overwrite)
     warnings = [
         *data_findings(
-            found.lost,
+            [(lost.role, lost.field, lost.messages) for lost in found.lost],
             doubtful=tuple(doubtful.values()),
             quoted=found.quoted,
             printed=found.printed,
@@ -108,7 +109,7 @@ def write_starter(
             "roles": dict(found.roles),
             "fields": dict(sorted(found.fields.items())),
             "parts": {role: parts_in_order(parts) for role, parts in found.parts.items()},
-            "unrendered": [{"role": role, "field": piece, "messages": count} for role, piece, count in found.lost],
+            "unrendered": [asdict(lost) for lost in found.lost],
             "wrote": [str(dataset_path), str(policy_path)],
         },
         head=(Text(format.description, style="dim"),),
@@ -116,9 +117,9 @@ def write_starter(
             Text(f"looked at {counted(found.rows, 'row')}: {_counts(found)}"),
             # Whole messages are warnings above.
             *(
-                Text(f"{lost_text(*lost)} never reached the text", style=DOUBT)
+                Text(lost_note(lost, unrolls=unrolling_writes(lost.field, tok, {})), style=DOUBT)
                 for lost in found.lost
-                if lost[1] != WHOLE
+                if lost.field != WHOLE
             ),
             Text(f"wrote {dataset_path} and {policy_path}"),
             *_next(found, data, dataset_path, tokenizer),
@@ -228,7 +229,7 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
 
 def _conversations(
     rows: Iterator[tuple[int, Any]], format: Format, failed: list[tuple[int, PolicyEngineError]], roles: DoubtfulRoles
-) -> Iterator[Conversation]:
+) -> Iterator[tuple[int, Conversation]]:
     spelling = RoleSpelling.of(format)
     for number, row in rows:
         try:
@@ -236,7 +237,7 @@ def _conversations(
                 raise row
             for _, conversation in conversations_in(row, format):
                 roles.add_roles((m["role"] for m in conversation.messages), spelling, number)
-                yield conversation
+                yield number, conversation
         except PolicyEngineError as error:
             failed.append((number, error))
 

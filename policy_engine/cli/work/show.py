@@ -11,8 +11,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.chat.segments import MediaTokens
-from policy_engine.cli.accounts.apply_account import UNROLL, rules_json
+from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.accounts.data_findings import data_findings
+from policy_engine.cli.accounts.lost_notes import UNROLL
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.cli.records import ShowOptions
@@ -157,7 +158,7 @@ def _terminal(
 ) -> list[RenderableType]:
     texts = [part for row in rows for part in (RowText(row, color_by=color_by, ids=ids), Text(""))]
     lost = dict.fromkeys(piece.field for row in rows for piece in row.chat.unrendered if piece.turn is not None)
-    unroll = [Text(f"`apply --unroll` {UNROLL}", style=DOUBT)] if any(map(inputs.masker.unrolling_writes, lost)) else []
+    unroll = [Text(UNROLL, style=DOUBT)] if any(map(inputs.masker.unrolling_writes, lost)) else []
     return [*texts, *unroll, Legend(rows, inputs.masker.program.policy.rules, color_by=color_by, notes=notes)]
 
 

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from policy_engine.mask.token_mask import TokenMask as TokenMask
     from policy_engine.mask.warner import (
         DataWarning as DataWarning,
+        OpenAnswerWarning as OpenAnswerWarning,
         PrintedDataWarning as PrintedDataWarning,
         UnusedColumnWarning as UnusedColumnWarning,
     )
@@ -94,7 +95,7 @@ _HOMES = {
     "lang.parse": ("parse",),
     "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "QuotedArgumentsWarning"),
     "mask.token_mask": ("TokenMask",),
-    "mask.warner": ("DataWarning", "PrintedDataWarning", "UnusedColumnWarning"),
+    "mask.warner": ("DataWarning", "OpenAnswerWarning", "PrintedDataWarning", "UnusedColumnWarning"),
     "proof.policy_diff": ("compare",),
     "proof.policy_proof": ("prove",),
     "proof.load_policy": ("load_policy", "policy_from_text"),

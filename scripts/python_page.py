@@ -29,8 +29,8 @@ GROUPS = {
     "Masking": ("Masker", "MaskedRow", "MediaOptions", "MediaCollator", "TokenMask", "Conversation", "IGNORE_INDEX"),
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
     "Warnings": (
-        "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LostFieldWarning", "PrintedDataWarning",
-        "QuotedArgumentsWarning", "UnusedColumnWarning",
+        "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LostFieldWarning", "OpenAnswerWarning",
+        "PrintedDataWarning", "QuotedArgumentsWarning", "UnusedColumnWarning",
     ),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",

@@ -109,7 +109,9 @@ def mask_rows(
         else next(encoded)
         for conversation, chat, own in zip(read, rendered, given)
     ]
-    return _decide(tokenized, masker)
+    rows = _decide(tokenized, masker)
+    masker.on_masked([row for row in rows if isinstance(row, MaskedRow)])
+    return rows
 
 
 def _decide(
@@ -148,7 +150,9 @@ def mask_samples(
     def samples(conversation: Conversation) -> list[RowSample]:
         return [RowSample(made.row, made.names, lost_fields(made)) for made in unroll(conversation, masker)]
 
-    return [c if isinstance(c, PolicyEngineError) else attempt(samples, c) for c in conversations]
+    made = [c if isinstance(c, PolicyEngineError) else attempt(samples, c) for c in conversations]
+    masker.on_masked([s.row for found in made if not isinstance(found, PolicyEngineError) for s in found])
+    return made
 
 
 def _encode(chats: list[RenderedChat], masker: RowMasker) -> list[TokenizedChat | PolicyEngineError]:

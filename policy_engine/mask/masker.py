@@ -29,7 +29,6 @@ from policy_engine.mask.preferences.pair_batch import mask_pair, preference_rows
 from policy_engine.mask.preferences.pair_columns import columns_for, pair_types
 from policy_engine.mask.row import LIST_TYPES, SAMPLE_COLUMNS, MaskedRow, column_names, features_of
 from policy_engine.mask.row_masker import RowMasker
-from policy_engine.mask.unrendered import Lost
 from policy_engine.mask.unroll import UnrolledRow, unroll, unrolling_writes
 from policy_engine.mask.warner import DoubtfulRoleWarning, LostFieldWarning, QuotedArgumentsWarning, Warner
 from policy_engine.rules.compile import compile_policy
@@ -91,7 +90,7 @@ class Masker:
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
         self._formats = SeenFormats(self.dataset)
-        self._warner = Warner()
+        self._warner = Warner(program=policy)
         register_with_datasets(type(self))
 
     def __repr__(self) -> str:
@@ -115,7 +114,8 @@ class Masker:
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "counts": Counter(), "_formats": SeenFormats(self.dataset), "_warner": Warner()}
+        warner = Warner(program=self.program)
+        return {**self.__dict__, "counts": Counter(), "_formats": SeenFormats(self.dataset), "_warner": warner}
 
     def __call__(
         self,
@@ -236,13 +236,11 @@ class Masker:
         return RowMasker(
             program=self.program,
             tokenizer=self.tokenizer,
-            on_lost=self._warn_of_lost,
+            on_lost=lambda lost: self._warner.lost(lost, unrolling_writes=self.unrolling_writes),
             on_miswritten=self._warner.miswritten,
+            on_masked=self._warner.look_at_ends,
             fields=frozenset(declared),
         )
-
-    def _warn_of_lost(self, lost: Lost) -> None:
-        self._warner.lost(lost, unrolling_writes=self.unrolling_writes)
 
     def unrolling_writes(self, piece: str) -> bool:
         """True if `unroll` keeps a piece that never reached the text, such as `reasoning_content`.
@@ -264,7 +262,9 @@ class Masker:
         raised. Where nothing is trained there is no sample; under `on empty keep` there is one that trains no turn, and
         `on empty error` raises RowError.
         """
-        return unroll(conversation, self.row_masker)
+        made = unroll(conversation, masker := self.row_masker)
+        masker.on_masked([sample.row for sample in made])
+        return made
 
     def pair(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 from policy_engine.chat.media.in_messages import has_media
@@ -30,7 +30,8 @@ class RowMasker:
     """A program and a tokenizer put together, for one conversation at a time.
 
     `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error; `on_miswritten`
-    gets the fields that the template writes otherwise than they are meant, where that is not an error. `fields` are
+    gets the fields that the template writes otherwise than they are meant, where that is not an error; `on_masked` gets
+    the rows of each call, or the samples that they become. `fields` are
     further message fields that the dataset file declares: they are there for conditions, so a template need not write
     them. Those that the policy reads are known without.
     """
@@ -39,7 +40,12 @@ class RowMasker:
     tokenizer: ChatTokenizer
     on_lost: Callable[[Lost], None] = report_nothing
     on_miswritten: Callable[[Sequence[Miswritten]], None] = report_nothing
+    on_masked: Callable[[Sequence[MaskedRow]], None] = report_nothing
     fields: frozenset[str] = frozenset()
+
+    def silent(self) -> RowMasker:
+        """The same, which reports nothing: for who counts what is in the rows."""
+        return replace(self, on_lost=report_nothing, on_miswritten=report_nothing, on_masked=report_nothing)
 
     def mask(self, conversation: Conversation) -> MaskedRow:
         """Masks a conversation.
@@ -138,6 +144,7 @@ class RowMasker:
         row = self.decide(tokenized)
         if row.is_empty and self.program.setting("empty") == "error":
             raise nothing_to_train()
+        self.on_masked([row])
         return row
 
 

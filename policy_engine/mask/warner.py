@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,7 +13,11 @@ from policy_engine.chat.segments import Miswritten
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import Format
 from policy_engine.data.role_spelling import RoleSpelling, read_elsewhere_as, what_to_do
+from policy_engine.lang.lint.suppress import unsuppressed
+from policy_engine.mask.evidence.answer_ends import EndWatch, open_answers
+from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_text, printed_help, printed_text
+from policy_engine.rules.program import Program
 
 
 class DataWarning(UserWarning):
@@ -43,6 +49,13 @@ class PrintedDataWarning(DataWarning):
     """
 
 
+class OpenAnswerWarning(DataWarning):
+    """Answers are trained that have no end marker, and the policy trains ends.
+
+    The warning is given once per role.
+    """
+
+
 class DoubtfulRoleWarning(DataWarning):
     """A role of the data looks misspelled.
 
@@ -54,6 +67,7 @@ class DoubtfulRoleWarning(DataWarning):
 class Warner:
     """Warnings of one masker; each kind is given once."""
 
+    program: Program
     _spellings: dict[tuple[tuple[str, str], ...], RoleSpelling] = field(default_factory=dict)
     _warned: set[Hashable] = field(default_factory=set)
 
@@ -112,6 +126,22 @@ class Warner:
                     f"{printed_text(wrong.name, 'this row and maybe others')}; {printed_help(wrong.name)}",
                     PrintedDataWarning,
                 )
+
+    @functools.cached_property
+    def _ends(self) -> EndWatch:
+        return EndWatch(self.program)
+
+    def look_at_ends(self, rows: Sequence[MaskedRow]) -> None:
+        """Warns of answers without an end, of which no row of a call has one."""
+        if self._ends.is_done:
+            return
+        seen: Counter[tuple[str, ...]] = Counter()
+        for row in rows:
+            self._ends.look(row, seen)
+        for role, found in open_answers(self.program, seen):
+            self._ends.drop(role)
+            for finding in unsuppressed([found]):
+                self._warn(("open", role), f"{finding.message}; {finding.help}", OpenAnswerWarning)
 
     def _warn(self, kind: Hashable, text: str, category: type[UserWarning]) -> None:
         """Gives a warning, unless one of its kind was given."""

@@ -29,7 +29,7 @@ from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences.join import join_answers
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.row_masker import RowMasker, report_nothing
+from policy_engine.mask.row_masker import RowMasker
 from policy_engine.play.loaded_rows import Board, BoardRow
 from policy_engine.proof.policy_proof import prove
 from policy_engine.proof.results import ProofReport
@@ -203,9 +203,8 @@ def _decide(text: str, board: Board) -> Edition:
 
 
 def _masker(program: Program, board: Board) -> RowMasker:
-    own = Masker(program, board.tokenizer, dataset=board.dataset).row_masker
     # Without the warnings that a Masker gives of lost fields: the rows say what they lost.
-    return replace(own, on_lost=report_nothing, on_miswritten=report_nothing)
+    return Masker(program, board.tokenizer, dataset=board.dataset).row_masker.silent()
 
 
 def _results(rows: Sequence[BoardRow], masker: RowMasker) -> list[MaskedRow | PolicyEngineError]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -30,7 +30,7 @@ from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences.answers import Preference, samples_of
 from policy_engine.mask.preferences.join import mask_all_preferences
 from policy_engine.mask.row import MaskedRow, arrays_of
-from policy_engine.mask.row_masker import nothing_to_train, report_nothing
+from policy_engine.mask.row_masker import nothing_to_train
 from policy_engine.run.columns import schema_of, table_of
 from policy_engine.run.summary import Counts
 from policy_engine.run.truncate import LONGER, Truncation, cut_preference, truncate
@@ -64,7 +64,7 @@ class BatchMasker:
         self.format = format
         self.truncation = truncation
         # Without warnings of lost fields: they are counted here, and reported at the end.
-        self._rows = replace(masker.row_masker, on_lost=report_nothing, on_miswritten=report_nothing)
+        self._rows = masker.row_masker.silent()
         # Only without a processor are images left as placeholders; with one they are encoded, whatever the policy says.
         self._ignores_media = masker.tokenizer.media is None and masker.program.setting("media") == "ignore"
         self._control = ControlTokens(masker.tokenizer)

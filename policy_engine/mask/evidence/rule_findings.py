@@ -19,12 +19,12 @@ from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Compare, Expr, Has, Not, Or, Truth, leaves
 from policy_engine.lang.checked import CheckedRule, Spans
 from policy_engine.lang.lint.suppress import unsuppressed
+from policy_engine.mask.evidence.answer_ends import open_answers
 from policy_engine.mask.evidence.rule_use import (
     Asked,
     Evidence,
     asked_fields,
     is_of_thinking,
-    rules_of_ends,
     types_of,
 )
 from policy_engine.rules.program import Program
@@ -47,7 +47,8 @@ def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagn
     """
     if not rows:
         return ()
-    found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows), *_of_ends(program, seen)]
+    ends = [finding for _, finding in open_answers(program, seen)]
+    found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows), *ends]
     # In the order of the policy, also over files that it uses.
     return unsuppressed(sorted(found, key=lambda d: (d.span.source.name, d.span.start) if d.span else ("", 0)))
 
@@ -104,22 +105,6 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
             continue
         message = f"`{rule.span.one_line}` decides no token of {counted(rows, 'row')}: {why}"
         yield Diagnostic(code="PE519", severity=severity, message=message, help=help, span=rule.span)
-
-
-def _of_ends(program: Program, seen: Evidence) -> Iterator[Diagnostic]:
-    for role, rule in rules_of_ends(program).items():
-        if not seen["open", role] or seen["ended", role]:
-            continue
-        change = "change the template, so that it writes an end marker behind each answer"
-        separator = f"add `train separator of {role}`, and stop at that text at inference; or "
-        yield Diagnostic(
-            code="PE524",
-            severity="warning",
-            message=f"no answer of `{role}` has an end marker in {counted(seen['open', role], 'row')}: the template "
-            "writes no end there, and the model does not learn to stop",
-            help=f"{separator if seen['separated', role] else ''}{change}",
-            span=rule.span,
-        )
 
 
 def _by_text(rule: CheckedRule, marker: str) -> str:

@@ -18,10 +18,10 @@ import numpy as np
 
 from policy_engine.chat.label.markers import REASONING
 from policy_engine.core.errors import PolicyEngineError
-from policy_engine.core.vocabulary import BODY, EOS, NEIGHBOURS
+from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.lang.ast import Compare, Field, Has, Truth, leaves
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget, Spans
-from policy_engine.mask.evidence.segment_kinds import kinds_of
+from policy_engine.mask.evidence.answer_ends import EndWatch
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, kind_of, step_into
@@ -37,7 +37,8 @@ value of a type that the test is meant for. `("type", FIELD, TYPE)`, `("value", 
 `("whole", FIELD)`: content parts have it, and the template prints their list as one. `("key", SCOPE, NAME)`: names that
 data has where a field is not found, SCOPE being `message.meta` below a field that is there. `("thinking", MARKER)`:
 rows with thinking as text. Until an answer of a role has an end, `("open", ROLE)` counts rows that train its answers,
-and `("separated", ROLE)` those of them with a separator of it; then there is `("ended", ROLE)`.
+`("separated", ROLE)` those of them with a separator of it, and `("followed", ROLE)` those in which another turn follows
+an answer; then there is `("ended", ROLE)`.
 """
 
 _TRACED: Final = 50
@@ -52,8 +53,6 @@ _ALWAYS: Final = frozenset(
     | {f"{scope}.{name}" for scope in ("message", "previous", "next") for name in ("content", "role")}
 )
 _ANY: Final = frozenset({"null", "boolean", "number", "string", "list", "object"})
-_ASKS: Final = frozenset({"system", "developer", "user", "tool", "ipython", "function"})
-"""Roles of which no answer is expected: their turns need no end."""
 _THINKING: Final = frozenset({"reasoning.open", "reasoning.text", "reasoning.close", "empty_reasoning"})
 
 
@@ -82,8 +81,7 @@ class RuleWatch:
         # nothing.
         self._rules = {rule.index for rule in program.policy.rules}
         self._fields = asked_fields(program)
-        # Likewise each role whose ends a rule trains is dropped at its first end.
-        self._open = set(rules_of_ends(program))
+        self._ends = EndWatch(program)
         self._of_thinking = {rule.index for rule in program.policy.rules if is_of_thinking(rule)}
 
     def look(self, row: MaskedRow, seen: Evidence, *, number: int, source: bool = True) -> None:
@@ -92,10 +90,9 @@ class RuleWatch:
         `number` is the row's, from 1: only first rows are looked at closely, whichever process has them. Without
         `source` its messages were found again from ids, so that a field which is not there says nothing."""
         # The usual case after a few rows.
-        if not self._rules and not self._fields and not self._open:
+        if not self._rules and not self._fields and self._ends.is_done:
             return
-        if self._open:
-            self._look_at_ends(row, seen)
+        self._ends.look(row, seen)
         if self._rules:
             self._look_at_rules(row, seen, number)
         if self._fields and source:
@@ -126,25 +123,6 @@ class RuleWatch:
         for index in held:
             seen["held", str(index)] += 1
 
-    def _look_at_ends(self, row: MaskedRow, seen: Evidence) -> None:
-        kinds, mask = kinds_of(row.chat), row.mask
-        segments = set(mask.segments_T[mask.weights_T != 0].tolist())
-        # An answer that was asked to stay open says nothing of the ends that the template writes.
-        if row.chat.stays_open:
-            last = len(row.chat.messages) - 1
-            segments = {at for at in segments if row.chat.segments[at].turn != last}
-        trained = {kinds.keys[kinds.keys_S[at]] for at in segments}
-        for role in sorted(self._open):
-            parts = {part for owner, part in trained if owner == role}
-            # A policy that trains the separator has an end to learn.
-            if "separator" in parts or any((role, part) in kinds.keys for part in EOS):
-                seen["ended", role] += 1
-                self._open.remove(role)
-            elif not parts.isdisjoint(BODY):
-                seen["open", role] += 1
-                if (role, "separator") in kinds.keys:
-                    seen["separated", role] += 1
-
     def _look_at_fields(self, row: MaskedRow, seen: Evidence, number: int) -> None:
         # A copy, since fields that are found are deleted on the way.
         for name, asked in list(self._fields.items()):
@@ -170,25 +148,6 @@ class RuleWatch:
                     seen.update(("key", scope, str(key)) for key in item)
             for asked in self._fields.values():
                 _look_below(asked.field, row, seen)
-
-
-def rules_of_ends(program: Program) -> dict[str, CheckedRule]:
-    """The first rule that trains the end markers of each role that answers.
-
-    Rules that train more than ends, such as `train turn`, ask for no end marker; users and tools do not answer.
-
-    >>> from policy_engine.rules.compile import compile_text
-    >>> rules_of_ends(compile_text("train assistant, user; train eos of assistant, user; train turn of critic"))
-    {'assistant': <CheckedRule <string>:1:24 `train eos of assistant, user`>}
-    """
-    found: dict[str, CheckedRule] = {}
-    for rule in program.policy.rules:
-        for target in rule.targets if rule.effect == "train" else ():
-            if isinstance(target, Atom) and target.parts <= EOS:
-                role = None if target.turns is None else target.turns.role
-                if role not in _ASKS:
-                    found.setdefault(role or "assistant", rule)
-    return found
 
 
 def asked_fields(program: Program) -> dict[str, Asked]:

@@ -15,6 +15,7 @@ from policy_engine.chat.tokens import fast_backend, load
 from policy_engine.chat.tokens.definition import added_tokens, plain_definition, short_merges
 from policy_engine.chat.tokens.fast_backend import KitokenBackend
 from policy_engine.chat.tokens.load import load_transformers
+from policy_engine.core.errors import TokenizerError
 from tests.support.tokenizers import load as load_by_name
 
 
@@ -158,6 +159,16 @@ def test_a_folder_is_read_plainly_where_the_shorter_file_does_not_serve(
         [{}] if names_files else [{"tokenizer_file": b"{}"}, {}]
     )
     assert found.encode("Hi") == load_by_name("metaspace-first").encode("Hi")
+
+
+def test_a_folder_that_cannot_be_loaded_is_tried_once(tmp_path: Path, given: list[dict[str, Any]]) -> None:
+    load_by_name("metaspace-first").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["own.Own", None]}}))
+    with pytest.raises(TokenizerError, match="contains custom code") as error:
+        load_transformers(tmp_path)
+    assert f"from the folder `{tmp_path}`: " in error.value.message
+    assert "policy-engine-" not in error.value.message
+    assert 1 == len(given)
 
 
 def test_a_tokenizer_is_read_where_its_shorter_copy_cannot_be_written(

@@ -13,7 +13,7 @@ import json
 import re
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -198,16 +198,44 @@ def _tokenizer_folder(path: Path) -> Any:
             if template.exists():
                 tok.chat_template = template.read_text(encoding="utf-8")
             return tok
-        # No room for the copy is no reason to fail; whatever else is wrong, loading it plainly says it.
-        with contextlib.suppress(Exception), _read_before(path) as options:
-            if options:
-                return _auto(path, **options)
-        return _auto(path)
+        return _auto_once(path)
     except Exception as error:  # transformers raises anything, from OSError to KeyError
         raise TokenizerError(
             f"cannot load a tokenizer from the folder `{path}`: {first_line(error)}",
             help="it needs tokenizer.json, and the chat template in tokenizer_config.json or chat_template.jinja",
         ) from error
+
+
+def _auto_once(folder: Path) -> Any:
+    """The tokenizer of a folder, loaded with what was read before where that serves.
+
+    Raises what transformers raises for another reason: loading takes seconds, so it is not tried twice then.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            options = opened.enter_context(_read_before(folder))
+        except Exception:
+            options = {}  # no room for a copy, or a broken file: loading it plainly says so
+        try:
+            return _auto(folder, **options)
+        except Exception:
+            if _serve(options):
+                raise
+    return _auto(folder)
+
+
+def _serve(options: Mapping[str, Any]) -> bool:
+    """True if tokenizers reads the options, so that they are not to blame for an error."""
+    from tokenizers import AddedToken, Tokenizer  # transformers has imported it
+
+    try:
+        if "tokenizer_file" in options:
+            Tokenizer.from_file(options["tokenizer_file"])
+        for token in options.get("added_tokens_decoder", {}).values():
+            AddedToken(**token)
+    except Exception:  # tokenizers raises plain Exception
+        return False
+    return True
 
 
 def _auto(folder: Path, **options: Any) -> Any:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from policy_engine.cli.app import run
 
@@ -50,15 +50,22 @@ class _Stdout(io.TextIOWrapper):
         return self.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
 
 
-def cli(*arguments: str | Path, stdin: str = "") -> Ran:
-    """Runs one command. `stdin` is what standard input holds."""
+def cli(*arguments: str | Path, stdin: str | TextIO = "") -> Ran:
+    """Runs one command. `stdin` is what standard input holds, or is."""
     out, err = _Stdout(), _Stdout()
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as given:
-        given.write(stdin)
-        given.seek(0)
+    with contextlib.ExitStack() as opened:
+        given = stdin if not isinstance(stdin, str) else opened.enter_context(_file_of(stdin))
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), _stdin(given):
             code = run([str(a) for a in arguments])
     return Ran(code=code, out=out.text(), err=err.text())
+
+
+@contextlib.contextmanager
+def _file_of(text: str) -> Iterator[TextIO]:
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+        file.write(text)
+        file.seek(0)
+        yield file
 
 
 @contextlib.contextmanager

@@ -75,6 +75,9 @@ def audit_rows(
             auditor.add(number, row)
         except PolicyEngineError as error:
             failures += diagnostics_of(error, place=rows.where(number))
+        # Not a row more: a pipe may give it late.
+        if number == limit:
+            break
     found = auditor.finish()
     # Nothing could be audited, so there is no verdict; the first failure says why.
     if not found.rows:

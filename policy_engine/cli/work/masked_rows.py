@@ -10,10 +10,11 @@ from typing import Any
 
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.cli.work.inputs import MaskerInputs
-from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError, RowError
 from policy_engine.core.source import Place
+from policy_engine.core.wording import counted
 from policy_engine.data.dataset import LOOKED_AT, DatasetSpec, format_seen
-from policy_engine.data.files.readers import Rows, first_rows, read_rows
+from policy_engine.data.files.readers import PIPE, Rows, first_rows, read_rows
 from policy_engine.data.formats import Format
 from policy_engine.data.pairs import PAIR_KINDS, conversations_in, read_judged
 from policy_engine.data.role_spelling import DoubtfulRoles, RoleSpelling
@@ -58,24 +59,28 @@ def masked_rows(
     """The first `limit` rows, or those of the given numbers (from 1), masked one by one.
 
     `say` gets how the rows are read, and that there are more than `limit`; `doubtful` gets the roles of these rows
-    that look misspelled. Raises ConfigError if the format is not known, RowError if a number is past the end of the
-    data, and what reading raises.
+    that look misspelled. From a pipe no row more is read than is masked: it may come late.
+
+    Raises ConfigError if the format is not known, RowError if a number is past the end of the data, and what reading
+    raises.
     """
     wanted = set(numbers)
     last = max(wanted) if wanted else None
     source = read_rows(data)
+    asked = last if last is not None else limit
     # Seen in as many rows as `apply` looks at, however few are shown, so that both read them alike.
-    format, rows = see_format(source, None, inputs.masker.dataset)
+    enough = asked if data == PIPE and asked is not None else LOOKED_AT
+    format, rows = see_format(source, None, inputs.masker.dataset, enough=enough)
     say(format.description)
     spelling = RoleSpelling.of(format, inputs.masker.known_roles)
     seen = 0
-    for index, (number, row) in enumerate(rows):
+    for index, (number, row) in enumerate(rows, start=1):
         seen = number
         # Numbers skip blank lines, so that the last wanted one may never come.
         if last is not None and number > last:
             break
         # The one more row is not masked: that it is there is all that matters.
-        if last is None and index == limit:
+        if last is None and limit is not None and index > limit:
             say(f"there are more rows than {limit}: `--limit` shows more, `--row` any one")
             break
         if last is None or number in wanted:
@@ -85,6 +90,11 @@ def masked_rows(
                 doubtful.add_roles(roles, spelling, number, place=str(source.where(number)))
             for side, result in masked:
                 yield Row(number=number, place=source.where(number), result=result, side=side)
+        if last is not None and not wanted:
+            break
+        if last is None and data == PIPE and index == limit:
+            say(f"the pipe's first {counted(index, 'row')}: `--limit` shows more, `--row` any one")
+            break
     if wanted:
         missing = min(wanted)
         # Rows after it were seen, so it was there and had nothing.
@@ -96,12 +106,21 @@ def masked_rows(
         raise RowError(f"there is no row {missing}: the last of `{data}` is {seen}", help="rows count from 1")
 
 
-def see_format(source: Rows, limit: int | None, spec: DatasetSpec) -> tuple[Format, Iterator[tuple[int, Any]]]:
+def see_format(
+    source: Rows, limit: int | None, spec: DatasetSpec, *, enough: int = LOOKED_AT
+) -> tuple[Format, Iterator[tuple[int, Any]]]:
     """The format of the rows, declared or seen in the first ones, and the first `limit` rows.
 
-    Raises ConfigError if the rows have no known shape, DataError if none of those looked at could be read.
+    Where the first `enough` rows show no format, as many as usual are looked at. Raises ConfigError if the rows have no
+    known shape, DataError if none of those looked at could be read.
     """
-    first, rows = first_rows(islice(source, limit), LOOKED_AT)
+    first, rows = first_rows(islice(source, limit), min(enough, LOOKED_AT))
+    try:
+        return format_seen(first, source, spec), rows
+    except (ConfigError, DataError):
+        if enough >= LOOKED_AT:
+            raise
+    first, rows = first_rows(rows, LOOKED_AT)
     return format_seen(first, source, spec), rows
 
 

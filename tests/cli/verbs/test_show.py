@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -173,3 +175,37 @@ def test_the_format_is_seen_in_as_many_rows_as_apply_looks_at(tmp_path: Path) ->
     chats = write_chats(tmp_path, [CHATS[0]] * 30)
     ran = cli("show", chats, "-p", write_policy(tmp_path), "-t", "builtin", "--row", "1")
     assert "(30 of 30 rows looked at)" in ran.out.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "given"),
+    [
+        ("show", ("--limit", "2"), 2),
+        ("show", ("--row", "2"), 2),
+        ("explain", ("--row", "2"), 2),
+        ("explain", (), 1),
+    ],
+)
+def test_a_pipe_that_goes_on_is_not_waited_for(tmp_path: Path, verb: str, options: tuple[str, ...], given: int) -> None:
+    reading, writing = os.pipe()
+    lines = write_chats(tmp_path).read_text(encoding="utf-8").splitlines(keepends=True)
+    os.write(writing, "".join(lines[:given]).encode())
+    # Only so that a failing test ends.
+    late = threading.Timer(60, os.close, [writing])
+    late.start()
+    with os.fdopen(reading) as pipe:
+        ran = cli(verb, "-", "-p", write_policy(tmp_path), "-t", "builtin", *options, stdin=pipe)
+    assert late.is_alive()
+    late.cancel()
+    os.close(writing)
+    assert ran.code == 0
+    text = " ".join(ran.out.split())
+    assert f"({given} of {given} row{'s' if given > 1 else ''} looked at)" in text
+    assert (verb == "explain" or "--row" in options) or "the pipe's first 2 rows: `--limit` shows more" in text
+
+
+def test_a_pipe_of_which_the_first_rows_show_no_format(tmp_path: Path) -> None:
+    lines = ['{"messages": null}\n', *write_chats(tmp_path).read_text(encoding="utf-8").splitlines(keepends=True)]
+    ran = cli("show", "-", "-p", write_policy(tmp_path), "-t", "builtin", "--limit", "1", stdin="".join(lines))
+    assert ran.code == 1
+    assert "of 4 rows looked at" in " ".join(ran.out.split())

@@ -28,6 +28,7 @@ from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.evidence.cut_answers import ends_inside_answer
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
+from policy_engine.mask.evidence.written_calls import CallsInText
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import TokenMask
 from policy_engine.rules.compile import compile_text
@@ -93,7 +94,7 @@ class Audit:
     rules: Counter[int] = field(default_factory=Counter)
     """Tokens of these rows by the index of the rule of the policy that decides them, -1 for no rule."""
     evidence: Evidence = field(default_factory=Counter)
-    """Facts about the policy's rules and fields in these rows: see `mask.evidence`."""
+    """Facts about the policy's rules and fields in these rows, and about calls in text: see `mask.evidence`."""
     undecided: int = 0
     """Recovered rows that cannot be compared with the policy: it asks what they do not tell, or refuses them."""
 
@@ -118,7 +119,8 @@ class Auditor:
         self._preset_untold = {name: Untold(preset) for name, preset in self._presets.items()}
         self._doubts = Doubts(tokenizer, self._recoverer)
         self._doubtful = frozenset() if program is None else self._doubts.of(program)
-        self._watch = None if program is None else RuleWatch(program)
+        self._watch = None if program is None else RuleWatch(program, tokenizer)
+        self._calls = CallsInText(tokenizer) if program is None else None
         self._preset_doubtful = {name: self._doubts.of(preset) for name, preset in self._presets.items()}
         self._agree: Counter[str] = Counter()
         self._unsure: set[str] = set()
@@ -176,7 +178,11 @@ class Auditor:
         if chat is not None:
             self.audit.recovered += 1
             self._look_at_turns(chat, trained)
-            self._compare(number, row, chat, trained, source=self.audit.exact > exact)
+            source = self.audit.exact > exact
+            # Messages that were found again from ids do not say who wrote a call.
+            if self._calls is not None and source:
+                self._calls.look(chat.chat.messages, self.audit.evidence, number=number)
+            self._compare(number, row, chat, trained, source=source)
         self._count()
 
     def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:

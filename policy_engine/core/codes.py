@@ -95,6 +95,7 @@ CODES: Final[dict[str, str]] = {
     "PE522": "arguments of calls that the template quotes once more",
     "PE523": "data that a template writes as Python prints it",
     "PE524": "answers without an end marker, where the policy trains it",
+    "PE525": "calls in the content of answers, which are text",
     "PE531": "a medium that cannot be used",
     "PE532": "a row with media and a tokenizer that takes no media",
     "PE533": "a pair of answers whose prompt is not the same",

@@ -88,7 +88,7 @@ class Edition:
     @cached_property
     def evidence(self) -> Evidence:
         """The rows' evidence of rules that decide nothing and of fields that are missing."""
-        watch, seen = RuleWatch(self.program), Evidence()
+        watch, seen = RuleWatch(self.program, self.board.tokenizer), Evidence()
         for row, result in self._seen():
             watch.look(result, seen, number=row.number)
         return seen

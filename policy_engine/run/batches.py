@@ -69,7 +69,7 @@ class BatchMasker:
         self._ignores_media = masker.tokenizer.media is None and masker.program.setting("media") == "ignore"
         self._control = ControlTokens(masker.tokenizer)
         self._spelling = RoleSpelling.of(format, masker.known_roles)
-        self._watch = RuleWatch(masker.program)
+        self._watch = RuleWatch(masker.program, masker.tokenizer)
 
     def check(self) -> None:
         """Raises ConfigError for rows of preferences where they are not what is asked for."""
@@ -79,7 +79,7 @@ class BatchMasker:
 
     def begin(self) -> None:
         """Forgets the rows so far, so that the counts of those to come do not depend on them."""
-        self._watch = RuleWatch(self.masker.program)
+        self._watch = RuleWatch(self.masker.program, self.masker.tokenizer)
 
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order.

@@ -219,6 +219,17 @@ def _calls_lost(template: Rendering) -> str | None:
     return f"{said[0].upper()}{said[1:]} {verb} not reach the text." if lost else None
 
 
+def _calls_in_content(template: Rendering) -> str | None:
+    chat = _chat(template, ASK, bare(CALL), RESULT, bare(ANSWER))
+    # The tag that public data has in its contents.
+    if chat is None or not text_of(parts_of(chat), 1, "tool_call").lstrip().startswith("<tool_call>"):
+        return None
+    return (
+        "`tool_calls` are written between `<tool_call>` and `</tool_call>`, and so are calls in the content of public "
+        "data."
+    )
+
+
 def _result_as_user(template: Rendering) -> str | None:
     chat = _chat(template, ASK, bare(CALL), RESULT, bare(ANSWER))
     if chat is None or chat.unrendered:
@@ -290,6 +301,7 @@ _LOOKS: Final[Mapping[str, Look]] = {
     "system inside": _system_inside,
     "lost system": _lost_system,
     "lost calls": _calls_lost,
+    "calls in content": _calls_in_content,
     "result as user": _result_as_user,
     "arguments": _arguments,
     "null content": _null,

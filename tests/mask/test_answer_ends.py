@@ -45,7 +45,7 @@ def test_an_answer_that_was_asked_to_stay_open_needs_no_end() -> None:
         masker, seen = Masker(program, "builtin", template=template), Evidence()
         masked = masker(row, continue_final_message=True)
         assert any(label >= 0 for label in masked["labels"])
-        RuleWatch(program).look(masked, seen, number=1)
+        RuleWatch(program, masker.tokenizer).look(masked, seen, number=1)
         return [d.code for d in rule_findings(program, seen, rows=1)]
 
     # The built-in template writes ends, which an open answer does not have.
@@ -132,7 +132,8 @@ def test_a_masker_warns_of_answers_without_an_end_once(call: Callable[[Masker], 
 )
 def test_rows_and_policies_that_need_no_end_marker(policy: str, rows: list[Any], template: str) -> None:
     program = policy_from_text(f"train assistant; {policy}\non unrendered ignore", prove=False)
-    masker, watch, seen = Masker(program, "builtin", template=template), RuleWatch(program), Evidence()
+    masker, seen = Masker(program, "builtin", template=template), Evidence()
+    watch = RuleWatch(program, masker.tokenizer)
     for number, row in enumerate(rows, start=1):
         watch.look(masker(row), seen, number=number)
     assert "PE524" not in {d.code for d in rule_findings(program, seen, rows=len(rows))}

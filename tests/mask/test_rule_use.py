@@ -34,7 +34,7 @@ def looked(
 ) -> tuple[Program, Evidence]:
     program = policy_from_text(BASE + policy, prove=False)
     masker = Masker(program, "builtin", template=template)
-    watch, seen = RuleWatch(program), Evidence()
+    watch, seen = RuleWatch(program, masker.tokenizer), Evidence()
     for number, messages in enumerate(rows, start=1):
         watch.look(masker(messages, sample=sample), seen, number=number)
     return program, seen
@@ -178,7 +178,8 @@ def test_thinking_that_is_text_is_searched_in_the_first_rows_and_where_a_rule_as
     chat = [USER, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nFour."}]
     for policy, counts in (("mask assistant.reasoning", [1, 0]), ("mask assistant.tool_call", [0, 0])):
         program = policy_from_text(BASE + policy, prove=False)
-        watch, row = RuleWatch(program), Masker(program, "builtin", template=PRINTS_LISTS)(chat)
+        masker = Masker(program, "builtin", template=PRINTS_LISTS)
+        watch, row = RuleWatch(program, masker.tokenizer), masker(chat)
         seen = [Evidence(), Evidence()]
         for evidence, number in zip(seen, (2000, 2001), strict=True):
             watch.look(row, evidence, number=number)

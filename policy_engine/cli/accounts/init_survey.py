@@ -13,6 +13,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.schema import FieldType, json_type
 from policy_engine.core.vocabulary import PARTS
 from policy_engine.data.conversation import Conversation
+from policy_engine.mask.evidence.written_calls import CallsInText
 from policy_engine.mask.unrendered import Lost, LostPiece, lost_of
 
 _RENDERED = 50
@@ -45,6 +46,8 @@ class Survey:
     """Rendered rows with arguments of calls that the template quotes twice."""
     printed: Counter[str] = field(default_factory=Counter)
     """Rendered rows of which a field is written as Python prints it, by the field's name."""
+    calls: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """Facts about calls in text: see `mask.evidence.written_calls`."""
 
     @property
     def lost(self) -> list[LostPiece]:
@@ -60,10 +63,12 @@ class Survey:
 
 
 def survey(conversations: Iterable[tuple[int, Conversation]], tokenizer: ChatTokenizer) -> Survey:
-    """Looks at every conversation, with the number of its row, and renders the first ones."""
+    """Looks at every conversation, each with the number of its row, and renders the first ones."""
     found = Survey()
+    calls = CallsInText(tokenizer)
     for number, conversation in conversations:
         found.rows += 1
+        calls.look(conversation.messages, found.calls, number=number)
         for message in conversation.messages:
             found.roles[str(message["role"])] += 1
             _note(found.fields, "message", message)

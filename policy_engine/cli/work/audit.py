@@ -25,6 +25,7 @@ from policy_engine.data.files.readers import read_rows
 from policy_engine.data.prepared import is_per_token
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
+from policy_engine.mask.evidence.written_calls import written_calls
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import DOUBT, GOOD
@@ -87,7 +88,11 @@ def audit_rows(
     fails = found.smells or found.breaches or failures
     # Rows that were not found again may hide anything: then the answer is not yes.
     unseen = found.undecided or found.recovered < found.rows
-    about_rules = () if program is None else rule_findings(program, found.evidence, rows=found.compared)
+    about_rules = (
+        tuple(written_calls(None, found.evidence))
+        if program is None
+        else rule_findings(program, found.evidence, rows=found.compared)
+    )
     return Outcome(
         exit=Exit.FAILS if fails else Exit.UNDECIDED if unseen else Exit.HOLDS,
         diagnostics=(*about_rules, *grouped(failures)),

@@ -31,6 +31,7 @@ from policy_engine.data.files.readers import read_rows
 from policy_engine.data.formats import Format, named_format
 from policy_engine.data.pairs import conversations_in
 from policy_engine.data.role_spelling import DoubtfulRoles, RoleSpelling
+from policy_engine.mask.evidence.written_calls import written_calls
 from policy_engine.mask.unroll import unrolling_writes
 from policy_engine.report.styles import BAD, DOUBT
 
@@ -81,7 +82,8 @@ def write_starter(
             printed=found.printed,
             bos=opening_bos(tok),
             tokenizer=tok,
-        )
+        ),
+        *written_calls(None, found.calls),
     ]
     warnings += grouped(
         replace(diagnostic, severity="warning")

@@ -56,14 +56,14 @@ def show_rows(
     control = ControlTokens(inputs.masker.tokenizer)
     controlled: list[str] = []
     program = inputs.masker.program
-    watch, seen = RuleWatch(program), Evidence()
+    watch, seen = RuleWatch(program, inputs.masker.tokenizer), Evidence()
     # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
     view_of = row_view if machine or which.ids else run_view
     bos = 0
     for row in masked_rows(data, inputs, limit=which.limit, numbers=which.row or (), say=said.append, doubtful=roles):
         if isinstance(row.result, MaskedRow):
             done = row.result
-            watch.look(done, seen, number=len(rows) + 1)
+            watch.look(done, seen, number=len(rows) + 1, place=row.number)
             rows.append(view_of(done.tokenized, done.mask, name=row.name))
             bos = max(bos, inputs.masker.tokenizer.times_bos(done.input_ids[:8]))
             if html is not None:

@@ -27,6 +27,7 @@ from policy_engine.mask.evidence.rule_use import (
     is_of_thinking,
     types_of,
 )
+from policy_engine.mask.evidence.written_calls import in_regex, written_calls
 from policy_engine.rules.program import Program
 
 ENOUGH: Final = 20
@@ -43,12 +44,13 @@ _OWNERS: Final = {
 def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagnostic, ...]:
     """Findings about a run of `rows` masked rows, in the order of the policy.
 
-    A comment `# lint: ignore PE519` (or `PE520`, `PE524`) at a statement says that it is meant.
+    A comment `# lint: ignore PE519` (or `PE520`, `PE524`, `PE525`) at a statement says that it is meant.
     """
     if not rows:
         return ()
     ends = [finding for _, finding in open_answers(program, seen)]
     found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows), *ends]
+    found += written_calls(program, seen)
     # In the order of the policy, also over files that it uses.
     return unsuppressed(sorted(found, key=lambda d: (d.span.source.name, d.span.start) if d.span else ("", 0)))
 
@@ -111,8 +113,7 @@ def _by_text(rule: CheckedRule, marker: str) -> str:
     verb = "mask" if rule.effect == "mask" else "train"
     # `<think>` closes with `</think>`, Mistral's `[THINK]` with `[/THINK]`.
     end = marker.replace("<", "</", 1) if marker.startswith("<") else marker.replace("[", "[/", 1)
-    escaped = (text.replace("/", "\\/").replace("[", "\\[").replace("|", "\\|") for text in (marker, end))
-    opening, closing = escaped
+    opening, closing = map(in_regex, (marker, end))
     return f"{verb} /{opening}.*?{closing}\\s*/s in assistant.text"
 
 

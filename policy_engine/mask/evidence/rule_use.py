@@ -17,11 +17,13 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 
 from policy_engine.chat.label.markers import REASONING
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.lang.ast import Compare, Field, Has, Truth, leaves
 from policy_engine.lang.checked import Atom, CheckedGuard, CheckedRule, CheckedTarget, Spans
 from policy_engine.mask.evidence.answer_ends import EndWatch
+from policy_engine.mask.evidence.written_calls import CallsInText, speaks_of_calls
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.comparison import MISSING, kind_of, step_into
@@ -38,7 +40,8 @@ value of a type that the test is meant for. `("type", FIELD, TYPE)`, `("value", 
 data has where a field is not found, SCOPE being `message.meta` below a field that is there. `("thinking", MARKER)`:
 rows with thinking as text. Until an answer of a role has an end, `("open", ROLE)` counts rows that train its answers,
 `("separated", ROLE)` those of them with a separator of it, and `("followed", ROLE)` those in which another turn follows
-an answer; then there is `("ended", ROLE)`.
+an answer; then there is `("ended", ROLE)`. `("called", OPENING, CLOSING)`: rows with calls as text, in that markup, and
+`("called in", OPENING, ROW)` the first of them.
 """
 
 _TRACED: Final = 50
@@ -72,10 +75,11 @@ class Asked:
 class RuleWatch:
     """Gathers the evidence of one process, row by row.
 
-    It costs nothing once every rule has decided some token, every field was seen and an answer had its end.
+    It costs nothing once every rule has decided some token, every field was seen and an answer had its end; where the
+    policy speaks of calls, the content of answers is searched for them to the last row.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, tokenizer: ChatTokenizer) -> None:
         self._program = program
         # Rules that decided nothing yet: each is dropped at its first token, so that rows of a healthy run cost
         # nothing.
@@ -83,12 +87,18 @@ class RuleWatch:
         self._fields = asked_fields(program)
         self._ends = EndWatch(program)
         self._of_thinking = {rule.index for rule in program.policy.rules if is_of_thinking(rule)}
+        self._calls = None if speaks_of_calls(program) is None else CallsInText(tokenizer)
 
-    def look(self, row: MaskedRow, seen: Evidence, *, number: int, source: bool = True) -> None:
+    def look(
+        self, row: MaskedRow, seen: Evidence, *, number: int, source: bool = True, place: int | None = None
+    ) -> None:
         """Adds what a row shows to `seen`.
 
-        `number` is the row's, from 1: only first rows are looked at closely, whichever process has them. Without
-        `source` its messages were found again from ids, so that a field which is not there says nothing."""
+        `number` is the row's, from 1: only first rows are looked at closely, whichever process has them. Where rows
+        are picked out of the data, it counts those, and `place` is the row's number there. Without `source` its
+        messages were found again from ids, so that a field which is not there says nothing, nor who wrote a call."""
+        if self._calls is not None and source:
+            self._calls.look(row.chat.messages, seen, number=number if place is None else place)
         # The usual case after a few rows.
         if not self._rules and not self._fields and self._ends.is_done:
             return

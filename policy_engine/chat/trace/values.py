@@ -132,16 +132,32 @@ class _Printer:
         if len(shown) == len(text) + 2:
             self.runs += text._r if text else ()
         else:
-            # Characters that Python writes as they are keep their places in the field.
-            at = 0
-            for place, char in enumerate(str.__iter__(text)):
-                size = 2 if char == shown[0] else 1 if char in "\"'" else len(repr(char)) - 2
-                if size > 1:
-                    self.runs += cut(text._r, at, place) if at < place else ()
-                    self._around(size, frame)
-                    at = place + 1
-            self.runs += cut(text._r, at, len(text)) if at < len(text) else ()
+            sizes = [_printed_size(char, shown[0]) for char in str.__iter__(text)]
+            # Else no character would say that the text was written.
+            if min(sizes) > 1 and not str.isspace(text):
+                self._around(sum(sizes), owner_of(text._r) or frame)
+            else:
+                self._escaped(text, sizes, frame)
         self._around(1, frame)
+
+    def _escaped(self, text: Traced, sizes: list[int], frame: Origin) -> None:
+        """Characters that Python writes as they are keep their places in the field."""
+        at = 0
+        for place, size in enumerate(sizes):
+            if size > 1:
+                self.runs += cut(text._r, at, place) if at < place else ()
+                self._around(size, frame)
+                at = place + 1
+        self.runs += cut(text._r, at, len(text)) if at < len(text) else ()
+
+
+def _printed_size(char: str, quote: str) -> int:
+    """The length of what Python prints of a character in a text with these quotes.
+
+    >>> _printed_size("a", "'"), _printed_size("\\f", "'"), _printed_size("'", '"'), _printed_size("'", "'")
+    (1, 4, 1, 2)
+    """
+    return 2 if char == quote else 1 if char in "\"'" else len(repr(char)) - 2
 
 
 class PlacedText(str):

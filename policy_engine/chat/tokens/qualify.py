@@ -159,8 +159,10 @@ def _shipped(definition: bytes, name: str, version: str) -> Verdict | None:
 
 
 def _risk(subject: Subject, *, whole: bool) -> Risk:
-    # `normalized=False` tokens are found in the raw text, where no mark has merged with them.
-    edges = tuple(str(token) for token in subject.added if getattr(token, "normalized", True))
+    # `normalized=False` tokens are found in the raw text, where no mark has merged with them. Where only text in normal
+    # form C is no risk, it stays as it is, and so does each part of it.
+    found_late = () if subject.only_nfc else subject.added
+    edges = tuple(str(token) for token in found_late if getattr(token, "normalized", True))
     return Risk(tokens=edges, normalizes=subject.normalizes, whole=whole, only_nfc=subject.only_nfc)
 
 

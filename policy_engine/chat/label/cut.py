@@ -97,7 +97,9 @@ class Cutter:
                 continue
             low = len(open_) if value.startswith(open_) else 0
             rest = at + len(close)
-            if at > start or value.find(close, rest) >= 0 or value.find(open_, low) >= 0 or value[end:].strip():
+            # Only delimiters that begin before the rest: one in it cuts nothing in front.
+            again = value.find(close, rest, start + len(close) - 1) >= 0
+            if at > start or again or value.find(open_, low, start + len(open_) - 1) >= 0 or value[end:].strip():
                 return None
             text = value[low:at].strip()
             if not text or not self._says_something(text) or value[rest:start].strip():

@@ -30,7 +30,7 @@ _JSON: Final = re.compile(r'(?:[\s{}\[\]:,"]|-?\d[\d.eE+-]*|true|false|null)*')
 _CALL_LABELS: Final = LABEL_FIELDS - {"name"}
 """Keys of a call that label it; the name of a tool is what the model has to write."""
 # Below these keys nothing is a label: `id` or `name` of an argument is content.
-_ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
+ARGUMENTS: Final = frozenset({"arguments", "parameters", "input"})
 
 
 def unwritten(written: Written, conversation: Conversation, scan: Scan, cutter: Cutter) -> tuple[Unrendered, ...]:
@@ -186,7 +186,7 @@ class Search:
             return self._field(turn, "content", content)
         self._in_stretch = False
         if (turn, ("content",)) in self._paths:
-            if self._is_whole(turn, ("content",)):
+            if is_whole(self._written, self._scan, turn, ("content",)):
                 return []
             self._in_stretch = True
         found: list[Unrendered] = []
@@ -198,7 +198,7 @@ class Search:
                 whole = False
                 continue
             self._kind = kind
-            there, lost = self._walk(turn, part, ("content", index), _labels(kind))
+            there, lost = self._walk(turn, part, ("content", index), labels_of(kind))
             pieces += there
             whole = whole and (not there or lost == [("content", index)])
             found += [Unrendered(turn=turn, path=path, kind=kind) for path in lost]
@@ -211,7 +211,7 @@ class Search:
     def _field(self, turn: int, name: str, value: Any) -> list[Unrendered]:
         kind = self._kind = kind_of(name)
         self._in_stretch = False
-        _, lost = self._walk(turn, value, (name,), _labels(kind))
+        _, lost = self._walk(turn, value, (name,), labels_of(kind))
         return [*(Unrendered(turn=turn, path=path, kind=kind) for path in lost), *self._take_cuts()]
 
     def _walk(self, turn: int | None, value: Any, path: Path, labels: frozenset[str]) -> tuple[bool, list[Path]]:
@@ -236,7 +236,7 @@ class Search:
                 return False, []
             return True, [] if (turn, path) in self._paths or self._is_printed(turn, value) else [path]
         if (turn, path) in self._paths:
-            if self._is_whole(turn, path):
+            if is_whole(self._written, self._scan, turn, path):
                 return True, []
             self._in_stretch = True
         if isinstance(value, Mapping):
@@ -249,7 +249,7 @@ class Search:
         any_there, all_lost = False, True
         for step, item in steps:
             below = (*path, step)
-            there, gone = self._walk(turn, item, below, frozenset() if step in _ARGUMENTS else labels)
+            there, gone = self._walk(turn, item, below, frozenset() if step in ARGUMENTS else labels)
             # A value that has nothing but lost values is reported itself, not each of them.
             any_there = any_there or there
             all_lost = all_lost and (not there or gone == [below])
@@ -266,16 +266,6 @@ class Search:
             return [path]
         self._cuts.append(Unrendered(turn=turn, path=path, kind=self._kind, cut=cut))
         return []
-
-    def _is_whole(self, turn: int | None, path: Path) -> bool:
-        """True if a list or an object was printed from its first bracket to its last."""
-        runs = self._written.changed.get((turn, path))
-        if not runs:
-            return True
-        text = "".join(map(self._scan.run_text, runs))
-        if text[:1] + text[-1:] not in ("[]", "{}"):
-            return False
-        return text.count("[") == text.count("]") and text.count("{") == text.count("}")
 
     def _take_cuts(self) -> list[Unrendered]:
         """The cuts in the texts that were walked since this was last asked."""
@@ -352,12 +342,24 @@ class Search:
         return bool(own) and written >= own
 
 
+def is_whole(written: Written, scan: Scan, turn: int | None, path: Path) -> bool:
+    """True if a list or an object was printed from its first bracket to its last."""
+    runs = written.changed.get((turn, path))
+    if not runs:
+        return True
+    text = "".join(map(scan.run_text, runs))
+    if text[:1] + text[-1:] not in ("[]", "{}"):
+        return False
+    return text.count("[") == text.count("]") and text.count("{") == text.count("}")
+
+
 def kind_of(name: str) -> LostKind:
     """The kind of a piece that is a field of a message."""
     return cast(LostKind, MESSAGE_FIELDS.get(name, "other"))
 
 
-def _labels(kind: str) -> frozenset[str]:
+def labels_of(kind: str) -> frozenset[str]:
+    """The keys of objects that label them, and say nothing, in a field of a kind."""
     return _CALL_LABELS if kind == "call" else LABEL_FIELDS
 
 

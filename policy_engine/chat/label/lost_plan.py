@@ -3,7 +3,8 @@
 message 1     content                    run 7 has all of it, or thinking was cut out in front
 message 2     content                    run 12 has all of it
               reasoning_content          is not written: lost where a row has any
-message 4     content, tool_calls        looked through as a whole
+message 4     content                    run 19 has all of it
+              tool_calls                 run 20 has all of a name, run 21 has arguments from bracket to bracket
 
 `plan_of` makes such a list of one rendering; `dropped.unwritten` has the rules, and gives the same for each row.
 """
@@ -11,12 +12,22 @@ message 4     content, tool_calls        looked through as a whole
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from policy_engine.chat.label.board import field_value
 from policy_engine.chat.label.cut import Cutter
-from policy_engine.chat.label.dropped import Search, cut_out, is_shorter, kind_of, unwritten
+from policy_engine.chat.label.dropped import (
+    ARGUMENTS,
+    Search,
+    cut_out,
+    is_shorter,
+    is_whole,
+    kind_of,
+    labels_of,
+    unwritten,
+)
 from policy_engine.chat.label.layout import Scan
-from policy_engine.chat.label.written import CHANGED, Written
+from policy_engine.chat.label.written import CHANGED, Path, Written
 from policy_engine.chat.segments import LostKind, Unrendered
 from policy_engine.core.vocabulary import LABEL_FIELDS, MESSAGE_FIELDS
 from policy_engine.data.conversation import Conversation
@@ -25,6 +36,17 @@ _SCALARS: Final = (type(None), bool, int, float)
 
 Printed = tuple[str, int, LostKind]
 """A field that is printed: its name, its run and its kind."""
+
+
+class Inside(NamedTuple):
+    """The texts and objects that are to be written of a message with calls or other objects."""
+
+    texts: list[tuple[Path, int | None]]
+    """Texts, each with its run; None for one that no run has."""
+    objects: list[Path]
+    """Lists and objects that are printed in one piece."""
+    is_all: bool
+    """False where a row of the shape may have more in it."""
 
 
 class LostPlan:
@@ -47,7 +69,7 @@ class LostPlan:
         messages = conversation.messages
         found: list[Unrendered] = []
         search: Search | None = None
-        for turn, printed, absent, is_searched in self._steps:
+        for turn, printed, absent, inside in self._steps:
             message = messages[turn]
             missing = False
             for name, gone in absent:
@@ -55,9 +77,10 @@ class LostPlan:
                 if value and not value.isspace():
                     missing = True
                     found.append(gone)
-            if is_searched:
-                search = search or Search(written, scan, cutter)
-                found += search.message(turn, message)
+            if inside is not None:
+                if not _is_written(inside, turn, message, written, scan):
+                    search = search or Search(written, scan, cutter)
+                    found += search.message(turn, message)
                 continue
             for name, run, kind in printed:
                 value = message[name]
@@ -97,8 +120,8 @@ def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cu
 
 def _step(
     written: Written, turn: int, message: Mapping[str, Any]
-) -> tuple[list[Printed], list[tuple[str, Unrendered]], bool] | None:
-    """The fields of a message to compare, those that are lost if filled; True to search it.
+) -> tuple[list[Printed], list[tuple[str, Unrendered]], Inside | None] | None:
+    """The fields to compare, those that are lost if filled, and what is in its objects.
 
     None where its rows are not alike.
     """
@@ -106,7 +129,7 @@ def _step(
     absent: list[tuple[str, Unrendered]] = []
     fields = {name: value for name, value in message.items() if name not in LABEL_FIELDS}
     if any(not isinstance(value, (str, *_SCALARS)) for value in fields.values()):
-        return [], [], True
+        return [], [], _inside(written, turn, fields)
     for name, value in fields.items():
         if not isinstance(value, str):
             continue
@@ -118,7 +141,7 @@ def _step(
             absent.append((name, Unrendered(turn=turn, path=(name,), kind=kind)))
         else:
             printed.append((name, run, kind))
-    return printed, absent, False
+    return printed, absent, None
 
 
 def _is_surely_lost(written: Written, turn: int, name: str, fields: Mapping[str, Any]) -> bool:
@@ -128,3 +151,40 @@ def _is_surely_lost(written: Written, turn: int, name: str, fields: Mapping[str,
     if kind in ("reasoning", "call") and twins:
         return False
     return not written.loose and turn in written.turns and (turn, ()) not in written.paths
+
+
+def _inside(written: Written, turn: int, fields: Mapping[str, Any]) -> Inside:
+    """The texts and objects of a message that is more than texts."""
+    found = Inside([], [], True)
+    is_all = not isinstance(fields.get("content"), list | tuple) and all(
+        _add(found, written, turn, (name,), value, labels_of(kind_of(name))) for name, value in fields.items()
+    )
+    return found._replace(is_all=is_all)
+
+
+def _add(found: Inside, written: Written, turn: int, path: Path, value: Any, labels: frozenset[str]) -> bool:
+    """Adds what is in a value, as `Search` walks it; False where only a search finds all of it."""
+    if isinstance(value, str):
+        runs = written.runs.get((turn, path), ())
+        found.texts.append((path, runs[0] if runs else None))
+        return len(runs) == 1 or (turn, path) not in written.paths
+    if value is None or isinstance(value, int | float):
+        return value is None or bool(labels)
+    if (turn, path) in written.paths:
+        found.objects.append(path)
+        return True
+    # What is in arguments is no part of a shape.
+    if path[-1] in ARGUMENTS:
+        return False
+    steps = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
+    return all(_add(found, written, turn, (*path, step), item, labels) for step, item in steps if step not in labels)
+
+
+def _is_written(inside: Inside, turn: int, message: Mapping[str, Any], written: Written, scan: Scan) -> bool:
+    """True if all of a message is written for certain."""
+    if not inside.is_all:
+        return False
+    for path, run in inside.texts:
+        if len(field_value(message, path)) != (0 if run is None else scan.lengths[run]):
+            return False
+    return all(is_whole(written, scan, turn, path) for path in inside.objects)

@@ -41,7 +41,8 @@ def thinking_in_content(
             content = "".join([str(p.get("text", "")) for p in content if isinstance(p, Mapping)])
         if isinstance(content, str):
             for open_, close in delimiters:  # no generator: this runs for each message
-                if open_ in content or close in content:
+                # One character is found in a tenth of the time that several take.
+                if (open_[0] in content and open_ in content) or (close[0] in content and close in content):
                     found.append(turn)
                     break
     return frozenset(found) if found else _NO_TURNS
@@ -89,10 +90,11 @@ def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters:
     text, lengths, offsets = scan.text, scan.lengths, scan.offsets
     for run, origin in scan.data:
         start, size, offset = scan.start_of(run), lengths[run], offsets[run]
-        # The run itself holds a delimiter.
+        end = start + size
+        # The run itself holds a delimiter. One character is found in a tenth of the time that several take.
         for pair in delimiters:
             for marker in pair:
-                if text.find(marker, start, start + size) >= 0:
+                if text.find(marker[0], start, end) >= 0 and text.find(marker, start, end) >= 0:
                     return None
         whole = None
         if origin.path[:1] == ("content",) and offset != LOST and origin.turn is not None:

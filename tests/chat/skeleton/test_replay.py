@@ -352,6 +352,10 @@ LOST = {
     "thinking": [{"content": "<think>a</think>b"}, {"content": "<think>a</think>b </think> c"}],
     "calls": [{"content": "b", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]},
               {"content": "b", "tool_calls": [{"function": {"name": "g", "arguments": {"b": "c"}}}]}],
+    "notes": [{"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": "}"}, "note": ""}}]},
+              {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}, "note": "c"}}]}],
+    "lists": [{"content": "", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}], "x": [""]},
+              {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": "[}"}}], "x": ["c"]}],
     "padded": [{"content": " b "}, {"content": "b\n\n"}],
 }  # fmt: skip
 

@@ -141,7 +141,7 @@ class Program:
             # Some condition differs within a turn (`segment.text`), so the shape does not decide.
             if any(still for _, still in view.held):
                 return self._decide(view)
-            held = tuple(view.held)
+            held = view.held
         segments = chat.segments
         # From here on the decisions follow from the shape: roles, parts, order, and the conditions that hold.
         placed = placed_of(segments)

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from policy_engine.core.diagnostics import Diagnostic
+from policy_engine.data.conversation import Conversation
+from policy_engine.mask.batch import mask_rows
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.row import MaskedRow
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.rules.program import Program
 
@@ -51,6 +54,22 @@ def told(policy: str, *rows: list[dict[str, Any]], **how: Any) -> list[tuple[str
 def test_a_policy_that_does_what_it_says_is_not_spoken_of() -> None:
     rows = [[USER, answer(training=False)], [USER, answer(training=True)]]
     assert [] == told("mask assistant where message.training == false", *rows)
+
+
+def test_rules_are_found_in_any_row_of_a_batch() -> None:
+    """Masks of a batch share an array, which is gone through once: what is found is what each row by itself shows."""
+    program = policy_from_text(BASE + "mask assistant where message.bad\nmask tool", prove=False)
+    masker = Masker(program, "builtin")
+    rows = [[USER, answer()], [USER, answer()], [USER, answer(bad=True)], [USER, answer(bad=True)]]
+    batch = mask_rows([Conversation(messages=tuple(row)) for row in rows], masker.row_masker)
+    found = []
+    for masked in (batch, [masker(row) for row in rows]):
+        watch, seen = RuleWatch(program), Evidence()
+        for row in masked:
+            assert isinstance(row, MaskedRow)
+            watch.look(row, seen, number=10_001)
+        found.append({fact: count for fact, count in seen.items() if fact[0] == "decided"})
+    assert [{("decided", str(rule)): 1 for rule in (0, 1, 2)}] * 2 == found
 
 
 def test_a_role_that_does_not_occur_is_counted_and_not_warned_of() -> None:

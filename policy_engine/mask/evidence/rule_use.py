@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from policy_engine.chat.label.markers import REASONING
 from policy_engine.chat.tokenizer import ChatTokenizer
@@ -84,6 +85,9 @@ class RuleWatch:
         # Rules that decided nothing yet: each is dropped at its first token, so that rows of a healthy run cost
         # nothing.
         self._rules = {rule.index for rule in program.policy.rules}
+        self._batch_T = np.empty(0, dtype=np.int16)
+        self._in_batch = frozenset[int]()
+        """The tokens of a batch by the rules that decide them, and these rules."""
         self._fields = asked_fields(program)
         self._ends = EndWatch(program)
         self._of_thinking = {rule.index for rule in program.policy.rules if is_of_thinking(rule)}
@@ -109,12 +113,17 @@ class RuleWatch:
             self._look_at_fields(row, seen, number)
 
     def _look_at_rules(self, row: MaskedRow, seen: Evidence, number: int) -> None:
-        # One up, since -1 is the default; `bincount` takes no negative numbers.
-        counts_R = np.bincount(row.mask.rules_T + 1)
-        decided = self._rules.intersection((np.flatnonzero(counts_R) - 1).tolist())
-        self._rules -= decided
-        for index in decided:
-            seen["decided", str(index)] += 1
+        # Masks of a batch are slices of one array. A rule that decides nothing in it, as most of those that are left,
+        # is not looked for in each of its rows.
+        rules_T = row.mask.rules_T
+        batch_T = rules_T.base if isinstance(rules_T.base, np.ndarray) else rules_T
+        if batch_T is not self._batch_T:
+            self._batch_T, self._in_batch = batch_T, _rules_in(batch_T)
+        if not self._rules.isdisjoint(self._in_batch):
+            decided = self._rules & _rules_in(rules_T)
+            self._rules -= decided
+            for index in decided:
+                seen["decided", str(index)] += 1
         if self._rules and number <= _TRACED:
             self._trace(row, seen)
         if number <= _SEARCHED and not self._rules.isdisjoint(self._of_thinking):
@@ -158,6 +167,17 @@ class RuleWatch:
                     seen.update(("key", scope, str(key)) for key in item)
             for asked in self._fields.values():
                 _look_below(asked.field, row, seen)
+
+
+def _rules_in(rules_T: npt.NDArray[np.int16]) -> frozenset[int]:
+    """The rules that decide some of the tokens, with -1 for the default.
+
+    >>> sorted(_rules_in(np.array([-1, -1, 3, 3, 0], dtype=np.int16)))
+    [-1, 0, 3]
+    """
+    # One of each stretch of neighbours: there are fifty times as many tokens.
+    lasts_N = np.flatnonzero(rules_T[1:] != rules_T[:-1])
+    return frozenset([*np.unique(rules_T[lasts_N]).tolist(), *rules_T[-1:].tolist()])
 
 
 def asked_fields(program: Program) -> dict[str, Asked]:

@@ -23,7 +23,7 @@ class ChatView:
         self.roles: tuple[str, ...] = tuple([str(m["role"]) for m in chat.messages])
         self.signatures: list[int] = []
         """The signature of each turn (see `rules.turn_signatures`)."""
-        self.held: list[tuple[int, int]] = []
+        self.held: tuple[tuple[int, int], ...] = ()
         """The statements that hold on each turn, and last on text that no message owns (see `turn_conditions`)."""
         self.budget = ScanBudget()
         self.memo: dict[Any, Any] = {}

@@ -71,7 +71,7 @@ class HeldConditions:
         self._fields = {scope: ScopeFields() for scope in CALL_SCOPES}
         self._joint: list[tuple[int, Callable[[int, int], bool], int]] = []
         self._joint_known: Bounded[tuple[int, int], Held] = Bounded(_MOST_KEPT)
-        self._plain: Bounded[Any, list[Held]] = Bounded(_MOST_KEPT)
+        self._plain: Bounded[Any, tuple[Held, ...]] = Bounded(_MOST_KEPT)
         self._bits: dict[str, int] = {}
         self._open = 0
         """Bits of the tests that differ from segment to segment."""
@@ -89,6 +89,7 @@ class HeldConditions:
 
         self.ask = any(condition is not None for condition in conditions)
         """True if there is a condition at all."""
+        self._asks_sample = bool(self._fields["sample"])
         self._around = tuple(scope for scope in NEIGHBOURS if self._fields[scope])
         """The neighbours that some condition asks for."""
 
@@ -123,9 +124,9 @@ class HeldConditions:
             return lambda may, sure: not sure & bit
         return lambda may, sure: bool(may & bit)
 
-    def read(self, view: ChatView) -> list[Held]:
+    def read(self, view: ChatView) -> tuple[Held, ...]:
         """The statements that hold on each turn, and last those on text that no message owns."""
-        of_sample = _asked(view.chat.sample, self._fields["sample"])
+        of_sample = _asked(view.chat.sample, self._fields["sample"]) if self._asks_sample else []
         if not self._is_plain(view):
             return self._read(view, of_sample)
         key = (*of_sample, view.roles if self._fields["message"].role is not None else len(view.roles))
@@ -140,12 +141,10 @@ class HeldConditions:
         if not self._may_be_plain:
             return False
         content = self._fields["message"].content
-        texts = []
-        for message in view.chat.messages:
-            text = message.get("content")
-            if len(message) != len(("role", "content")) or type(text) is not str:
-                return False
-            texts.append(text)
+        messages = view.chat.messages
+        texts: list[Any] = [message.get("content") for message in messages if len(message) == len(("role", "content"))]
+        if len(texts) != len(messages) or not {str}.issuperset(map(type, texts)):
+            return False
         # All at once: to search them one by one takes three times as long.
         return content is None or not content.may_be_found("\0".join(texts))
 
@@ -155,7 +154,7 @@ class HeldConditions:
         places = set(self._fields["turn"].keys) <= {"index", "from_end"}
         return places and not self._around and (content is None or content.only_words)
 
-    def _read(self, view: ChatView, of_sample: list[Answer]) -> list[Held]:
+    def _read(self, view: ChatView, of_sample: list[Answer]) -> tuple[Held, ...]:
         fields, turn_keys = self._fields["message"], self._fields["turn"].keys
         found = []
         # The row's own fields are the same for all turns, and were asked once above.
@@ -166,7 +165,7 @@ class HeldConditions:
                 answers += self._of_neighbour(scope, view, turn)
             found.append(self._held([*of_sample, *answers]))
         found.append(self._held(of_sample))
-        return found
+        return tuple(found)
 
     def _of_neighbour(self, scope: str, view: ChatView, turn: int) -> list[Answer]:
         if scope == "result":

@@ -64,7 +64,7 @@ def test_rules_are_found_in_any_row_of_a_batch() -> None:
     batch = mask_rows([Conversation(messages=tuple(row)) for row in rows], masker.row_masker)
     found = []
     for masked in (batch, [masker(row) for row in rows]):
-        watch, seen = RuleWatch(program), Evidence()
+        watch, seen = RuleWatch(program, masker.tokenizer), Evidence()
         for row in masked:
             assert isinstance(row, MaskedRow)
             watch.look(row, seen, number=10_001)

@@ -23,6 +23,8 @@ from policy_engine.run.run_options import RunOptions
 
 RAY: Final = importlib.util.find_spec("ray") is not None
 WITHOUT_RAY: Final = "Ray is not installed: no file goes through it (`make identity` has it)"
+_STARTS: Final = 5
+"""Times that Ray is started, until it is up."""
 _BATCH: Final = 32
 _SPAN_BYTES: Final = 1 << 14
 
@@ -36,13 +38,29 @@ def ray_engine_of_two() -> Engine:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         try:
-            ray.init(num_cpus=3, object_store_memory=1 << 27, logging_level=logging.ERROR, log_to_driver=False)
+            _start(ray)
             yield from ray_engine(2)(work, spans)
         finally:
             ray.shutdown()
             resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
     return run
+
+
+def _start(ray: Any) -> None:
+    """Starts Ray.
+
+    It gives up after half a minute, in which its processes do not come up on a machine with much other work.
+    """
+    small = {"num_cpus": 3, "object_store_memory": 1 << 27, "include_dashboard": False}
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(**small, logging_level=logging.ERROR, log_to_driver=False)
+            return
+        except Exception:
+            ray.shutdown()
+            if not left:
+                raise
 
 
 def written(rows: Sequence[Conversation], plain: Masker, batch: Masker, engine: Engine | None) -> str | None:

@@ -133,7 +133,7 @@ class MediaCollator:
     def _originals(self, row: Mapping[str, Any], at: int) -> list[Medium]:
         """The media of a row as it was before it was masked."""
         from policy_engine.data.pairs import conversations_in
-        from policy_engine.data.shapes import detect_format
+        from policy_engine.data.shapes.detect import detect_format
 
         original: Any = row
         if self.rows is not None and "row" in row:

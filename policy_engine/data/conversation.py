@@ -238,8 +238,21 @@ def _put_system_first(messages: list[dict[str, Any]], row: Mapping[str, Any], na
 
 
 def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
+    asked = question_of(row, spec, _text(row, "instruction", spec.instruction))
+    return [*asked, {"role": "assistant", "content": _text(row, "output", spec.output)}]
+
+
+def question_of(row: Mapping[str, Any], spec: Format, instruction: str) -> list[dict[str, Any]]:
+    """The messages of a question that is text: those of `history`, then the instruction.
+
+    The text of `input` is behind the instruction. Raises RowError where one of the two columns has another shape.
+
+    >>> from policy_engine.data.formats import named_format
+    >>> question_of({"input": "2+2?"}, named_format("alpaca"), "Add.")
+    [{'role': 'user', 'content': 'Add.\\n2+2?'}]
+    """
     messages: list[dict[str, Any]] = []
-    history = column(row, spec.history)
+    history = None if spec.history is None else column(row, spec.history)
     if history is not None:
         if not isinstance(history, list | tuple):
             refuse(
@@ -250,13 +263,21 @@ def _read_alpaca(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
             if not (isinstance(pair, list | tuple) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
                 refuse(f"`{spec.history}[{i}]` is not a [question, answer] pair of texts", DROP)
             messages += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    instruction = _text(row, "instruction", spec.instruction)
-    given = _text(row, "input", spec.input) if column(row, spec.input) is not None else ""
+    has_input = spec.input is not None and column(row, spec.input) is not None
+    given = _text(row, "input", spec.input or "") if has_input else ""
     # As LLaMA-Factory joins them; an empty `input` adds no line.
     question = "\n".join(text for text in (instruction, given) if text)
-    messages.append({"role": "user", "content": question})
-    messages.append({"role": "assistant", "content": _text(row, "output", spec.output)})
-    return messages
+    return [*messages, {"role": "user", "content": question}]
+
+
+def check_no_input(row: Mapping[str, Any], spec: Format) -> None:
+    """Raises RowError for text that belongs behind a prompt, where that is a list of messages."""
+    given = None if spec.input is None else column(row, spec.input)
+    if given:
+        refuse(
+            f"`{spec.prompt}` is a list of messages, and the text of `{spec.input}` has no place in it",
+            "put it into the messages, or say in a dataset file that it is not meant: `messages: {input: null}`",
+        )
 
 
 def _text(row: Mapping[str, Any], option: str, name: str) -> str:
@@ -269,12 +290,18 @@ def _text(row: Mapping[str, Any], option: str, name: str) -> str:
 
 def _read_pair(row: Mapping[str, Any], spec: Format) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
-    for option, name, role in (("prompt", spec.prompt, "user"), ("completion", spec.completion, "assistant")):
+    for option, name in (("prompt", spec.prompt), ("completion", spec.completion)):
         value = column(row, name)
+        if isinstance(value, Mapping):
+            value = [value]
         if isinstance(value, list | tuple):
+            if option == "prompt":
+                check_no_input(row, spec)
             messages += read_list(value, spec, name)
         elif isinstance(value, str):
-            messages.append({"role": role, "content": value})
+            messages += (
+                question_of(row, spec, value) if option == "prompt" else [{"role": "assistant", "content": value}]
+            )
         else:
             found, help = instead_of(value, option, name, row)
             refuse(f"column `{name}` is {found}; it has to be text or a list of messages", help)

@@ -29,7 +29,11 @@ from policy_engine.data.formats import (
     named_format,
 )
 from policy_engine.data.given import given_documents, given_messages, given_tools
-from policy_engine.data.shapes import detect_format, noted, shape_of
+from policy_engine.data.pairs import PAIR_KINDS
+from policy_engine.data.shapes.detect import detect_format, usual_names
+from policy_engine.data.shapes.no_shape import no_pairs
+from policy_engine.data.shapes.row_shape import LABELS, has_truth_value, shape_of
+from policy_engine.data.shapes.unused import noted
 
 LOOKED_AT: Final = 200
 """Rows that are looked at to find the format of a dataset."""
@@ -115,7 +119,8 @@ class DatasetSpec:
         """The format of the data: as the file declares it, and for the rest as `rows` show it.
 
         Raises:
-            ConfigError: nothing is declared and the rows have no known shape.
+            ConfigError: nothing is declared and the rows have no known shape, or columns of preferences are asked for
+                (`pairs`) and the rows are no preferences.
 
         >>> spec = DatasetSpec(names={"role": "speaker", "content": "text"})
         >>> spec.format_of([{"dialog": [{"speaker": "user", "text": "Hi"}]}]).description
@@ -124,9 +129,13 @@ class DatasetSpec:
         names = {**self.names, "template_kwargs": dict(self.template_kwargs), "carry": self.carry}
         # Nothing is declared, so nothing can contradict what the rows show.
         if self.kind is None and not self.names:
-            return replace(detect_format(rows), template_kwargs=dict(self.template_kwargs), carry=self.carry)
+            found = detect_format(rows, pairs=self.pairs is not None)
+            return replace(found, template_kwargs=dict(self.template_kwargs), carry=self.carry)
         sample = list(rows)
         kind = self.kind or self._kind(sample)
+        if self.pairs is not None and kind not in PAIR_KINDS:
+            raise no_pairs(sample)
+        names = {**usual_names(kind, sample, self.names), **names}
         if kind in ("messages", "sharegpt") and "field" not in names:
             names["field"] = self._list_column(sample, kind)
         # Names of columns and keys alone leave the format to the rows.
@@ -141,7 +150,7 @@ class DatasetSpec:
         """
         if self.kind in _LIST_KINDS or (self.kind is None and self.names):
             try:
-                layout = self.format_of([{self.names.get("field", "messages"): messages}])
+                layout = replace(self, pairs=None).format_of([{self.names.get("field", "messages"): messages}])
             except ConfigError:
                 pass  # these are no messages; reading them says what is wrong
             else:
@@ -185,6 +194,9 @@ class DatasetSpec:
             return self._kind_of_answers(rows)
         if self.names.keys() & {"instruction", "input", "output", "history"}:
             return "alpaca"
+        # Which preferences the rows are is in their columns, not in the keys of their messages.
+        if self.pairs is not None:
+            return detect_format(rows, pairs=True).kind
         if self.names.keys() & {"role", "content"}:
             pair = self.names.get("role", "role"), self.names.get("content", "content")
             # Under ShareGPT's keys its authors are mapped to roles too.
@@ -214,7 +226,7 @@ class DatasetSpec:
             if not isinstance(row, Mapping):
                 continue
             has_answer = column(row, layout.completion) is not None
-            if has_answer and isinstance(row.get("label"), bool):
+            if has_answer and any(has_truth_value(row, label) for label in LABELS):
                 kinds["unpaired_preference"] += 1
             elif not has_answer and row.get("chosen") is not None and row.get("rejected") is not None:
                 kinds["preference"] += 1

@@ -35,7 +35,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 _CHOICES: Final[Mapping[str, tuple[str, ...]]] = {"arguments": ("keep", "parse"), "content_as": ("keep", "parts")}
 _OPTIONAL_COLUMNS: Final = (
-    "system", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs",
+    "system", "input", "history", "tools", "documents", "images", "videos", "audios", "chat_template_kwargs",
     "input_ids", "prompt_ids", "completion_ids", "sampled",
 )  # fmt: skip
 """Columns that `null` switches off."""

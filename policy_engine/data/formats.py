@@ -35,7 +35,7 @@ USUAL_FIELDS: Final = ("messages", "conversations", "conversation", "dialogue", 
 class Format:
     """The places where a row keeps its conversation.
 
-    `data.shapes.detect_format` finds a format in data, a dataset file declares one.
+    `data.shapes.detect.detect_format` finds a format in data, a dataset file declares one.
 
     Names of columns may be dotted paths into nested objects. A name that is None is not looked for.
     """
@@ -57,9 +57,11 @@ class Format:
     system: str | None = None
     """Column whose text opens the conversation as a system message."""
     instruction: str = "instruction"
-    input: str = "input"
+    input: str | None = "input"
+    """Column whose text comes behind the instruction, or behind a prompt that is text."""
     output: str = "output"
-    history: str = "history"
+    history: str | None = "history"
+    """Column of earlier questions and answers, before the instruction or such a prompt."""
     prompt: str = "prompt"
     completion: str = "completion"
     chosen: str = "chosen"
@@ -210,6 +212,11 @@ def named_format(kind: FormatKind, **names: Any) -> Format:
         names = {**usual, **names}
     elif kind == "turns":
         names = {"field": "turns", **names}
-    elif kind != "messages":
+    elif kind == "alpaca":
         names = {"system": "system", **names}
+    elif kind != "messages":
+        # Only rows of Alpaca's make a question of several columns by themselves.
+        names = {"system": "system", "input": None, "history": None, **names}
+        if (names.get("role"), names.get("content")) == ("from", "value"):
+            names["roles"] = {**SHAREGPT_ROLES, **names.get("roles", {})}
     return Format(kind=kind, **names)

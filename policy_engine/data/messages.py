@@ -20,6 +20,7 @@ from policy_engine.data.refusal import (
     keys_of,
     of_other_interfaces,
     refuse,
+    text_help,
     text_problem,
 )
 
@@ -98,7 +99,7 @@ def _message_column(row: Mapping[str, Any], name: str) -> Sequence[Any]:
         reason = "is null" if name in row else "is missing"
         refuse(
             f"column `{name}` with the messages {reason}; the row's columns are {keys_of(row)}",
-            DROP if name in row else how_to_name("field", name, row, "column"),
+            DROP if name in row else text_help(row) or how_to_name("field", name, row, "column"),
         )
     messages = message_list(value)
     # Text that was meant as a list: say what is wrong in it, not that it is text.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from policy_engine.core.wording import a_kind
-from policy_engine.data.conversation import Conversation, conversation_of, read_row
+from policy_engine.data.conversation import Conversation, check_no_input, conversation_of, question_of, read_row
 from policy_engine.data.formats import Format, FormatKind, column, key_meant, message_list
 from policy_engine.data.messages import read_list
 from policy_engine.data.refusal import DROP, how_to_name, instead_of, refuse, text_problem
@@ -49,7 +49,7 @@ def read_judged(row: Any, spec: Format) -> Pair | Judged:
     """The pair, or the judged answer, of one dataset row.
 
     Text is a user's message in the prompt, and the model's in an answer. Without a prompt, the messages that both
-    answers begin with are the prompt.
+    answers begin with are the prompt; of a judged conversation these are all messages but the last.
 
     Raises RowError where the row has another shape, both answers are the same, or they have no prompt in common.
 
@@ -124,11 +124,16 @@ def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:
         found, help = instead_of(label, "label", spec.label, row)
         refuse(f"column `{spec.label}` is {found}; it has to be true or false: is the answer wanted?", help)
     prompt = _prompt(row, spec)
-    if prompt is None:
-        refuse(f"column `{spec.prompt}` is missing", how_to_name("prompt", spec.prompt, row, "column"))
     answer = _said(_messages(row, "completion", spec.completion, spec, "assistant"))
     if not answer:
         refuse(f"`{spec.completion}` has no message", "add the answer, or drop the row")
+    if prompt is None:
+        if len(answer) == 1:
+            refuse(f"column `{spec.prompt}` is missing", how_to_name("prompt", spec.prompt, row, "column"))
+        # A whole conversation, of which LLaMA-Factory judges the last message too.
+        prompt, answer = answer[:-1], answer[-1:]
+        if answer[0].get("role") in ("user", "tool", "system"):
+            refuse(f"`{spec.completion}` ends with no answer, but with a message of `{answer[0]['role']}`", DROP)
     made = conversation_of(row, spec, [*prompt, *answer])
     return Judged(conversation=made, shared=len(made.messages) - len(answer), label=bool(label))
 
@@ -138,7 +143,10 @@ def _prompt(row: Mapping[str, Any], spec: Format) -> Messages | None:
     if column(row, spec.prompt) is None:
         return None
     found = _messages(row, "prompt", spec.prompt, spec, "user")
-    return [{"role": "user", "content": found}] if isinstance(found, str) else found
+    if isinstance(found, str):
+        return question_of(row, spec, found)
+    check_no_input(row, spec)
+    return found
 
 
 def _said(answer: str | Messages) -> Messages:

@@ -1,21 +1,19 @@
-"""Refusing a row, or data of no known shape: what is wrong, where, and what to do.
+"""Refusing a row: what is wrong, where, and what to do.
 
 messages[2] has no `role`; its keys are `from`, `value`
   help: did you mean `role` where it says `from`? …
-no conversation found in 2 rows; their columns are `q` (text), `a` (text) …
-  help: say in a dataset file what is the question and what the answer: `messages: {format: prompt_completion, …}`
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from policy_engine.core.errors import RowError
-from policy_engine.core.wording import a_kind, counted
-from policy_engine.data.formats import OTHER_NAMES, USUAL_FIELDS, is_broken_list, key_meant, list_kind, message_list
+from policy_engine.core.wording import a_kind
+from policy_engine.data.formats import OTHER_NAMES, key_meant, list_kind
 from policy_engine.data.json_text import read_json
 
 DROP: Final = "fix the row, or drop it"
@@ -29,13 +27,6 @@ ANSWERS: Final = (
     "expected_output",
 )  # fmt: skip
 """Names of columns that hold an answer, the usual ones first."""
-_CONTEXTS: Final = ("context", "input", "passage")
-"""Names of columns that belong to a question."""
-_CHOSEN: Final = frozenset({"chosen", "preferred", "accepted", "win", "winner", "better", "best", "good", "positive"})
-_REJECTED: Final = frozenset(
-    {"rejected", "reject", "dispreferred", "lose", "loser", "worse", "worst", "bad", "negative"}
-)
-"""Words in names of columns that hold the two answers of a preference."""
 _GEMINI: Final = frozenset(
     {"text", "functionCall", "function_call", "functionResponse", "function_response", "inlineData", "inline_data"}
 )
@@ -54,8 +45,8 @@ _FROM_RESPONSES: Final = (
     "it, a `function_call_output` as a message of role `tool` with `tool_call_id`, `reasoning` as `reasoning_content` "
     "of the message behind it, and parts `input_text` and `output_text` as text, all in one list `messages`"
 )
-_MANY: Final = 8
-"""Columns from which on two names that look like question and answer say little."""
+_RENDERED: Final = re.compile(r"<\|\w+\|>|<start_of_turn>|\[INST\]|^### \w+:", re.MULTILINE)
+"""Signs of a chat that a template wrote."""
 
 
 def refuse(reason: str, help: str) -> NoReturn:
@@ -142,165 +133,26 @@ def text_problem(text: str) -> tuple[str, str]:
     return "text", DROP
 
 
-def nothing_fits(rows: list[Any]) -> str:
-    """The error where no row has a known shape: the columns that were seen, and the shapes.
+def text_help(row: Mapping[Any, Any]) -> str | None:
+    """The help for a row with a column `text` that answers no other column; else None."""
+    text = row.get("text")
+    if not isinstance(text, str) or not text.strip() or any(list_kind(value) is not None for value in row.values()):
+        return None
+    named = {name.lower() for name, value in row.items() if isinstance(name, str) and isinstance(value, str)} - {"text"}
+    return of_text(row, "text") if named.isdisjoint((*OTHER_NAMES["prompt"], *ANSWERS)) else None
 
-    >>> nothing_fits(["Hi"])
-    'no conversation found in 1 row: a row is text, not an object'
+
+def of_text(row: Mapping[str, Any], name: str) -> str:
+    """The help for rows of one text: of a chat, or to pretrain on.
+
+    >>> of_text({"text": "<|im_start|>user\\nHi<|im_end|>"}, "text")[:62]
+    '`text` does not say who wrote which part of it: a template wro'
     """
-    objects = [row for row in rows if isinstance(row, Mapping)]
-    for name in USUAL_FIELDS:
-        value = objects[0].get(name) if objects else None
-        if is_broken_list(value):
-            return f"no conversation found in {counted(len(rows), 'row')}: column `{name}` is {text_problem(value)[0]}"
-    if not objects:
-        return f"no conversation found in {counted(len(rows), 'row')}: a row is {a_kind(rows[0])}, not an object"
-    columns: dict[str, Any] = {}
-    for row in objects:
-        for name, value in row.items():
-            columns.setdefault(str(name), value)
-    lists = _lists_of(objects[0])
-    if len(lists) > 1:
-        named = " and ".join(f"`{name}`" for name in lists)
-        return f"columns {named} all hold messages, and nothing says which to train on"
-    shown = ", ".join(
-        f"`{name}` ({'an empty list' if isinstance(value, list) and not value else a_kind(value)})"
-        for name, value in list(columns.items())[:12]
-    )
+    says = f"`{name}` does not say who wrote which part of it"
+    messages = "give the messages that it was made of, or the question and the answer in columns of their own"
+    if isinstance(row[name], str) and _RENDERED.search(row[name]):
+        return f"{says}: a template wrote it; {messages}"
     return (
-        f"no conversation found in {counted(len(rows), 'row')}; their columns are {shown or 'none'}. Known shapes: "
-        "a list of messages with `role` and `content`, or with `from` and `value`; `instruction` and `output`; "
-        "`prompt` and `completion`; `chosen` and `rejected`"
-    )
-
-
-def what_to_do(rows: list[Any]) -> str:
-    """The help where no row has a known shape.
-
-    >>> what_to_do([{"question": "Hi?", "good": "Yes.", "bad": "No."}])[49:]
-    '`messages: {format: preference, prompt: question, chosen: good, rejected: bad}`'
-    """
-    row = next((row for row in rows if isinstance(row, Mapping)), {})
-    if isinstance(row.get("input_ids"), list | tuple):
-        return (
-            "these rows are tokenized already: `audit` reads them as they are; to mask them, give their `messages` "
-            "beside `input_ids`, or `turns`"
-        )
-    for value in row.values():
-        for message in message_list(value) or ():
-            if isinstance(message, Mapping) and (foreign := of_other_interfaces(message)) is not None:
-                return foreign
-    for name in USUAL_FIELDS:
-        value = row.get(name)
-        if is_broken_list(value):
-            return text_problem(value)[1]
-        if hasattr(value, "dtype"):
-            return ARRAYS
-    # A system prompt is neither question nor answer.
-    texts = [name for name in row if isinstance(name, str) and "system" not in name.lower() and _holds_text(row[name])]
-    lists = _lists_of(row)
-    return (
-        _as_pair(row, texts)
-        or _as_answer(row, texts, lists)
-        or (f"name one in a dataset file: `messages: {{field: {lists[0]}}}`" if len(lists) > 1 else None)
-        or _names_seen(rows)
-        or _as_objects(row)
-        or _as_text(row, texts)
-        or NEXT_STEP
-    )
-
-
-def _lists_of(row: Mapping[Any, Any]) -> list[str]:
-    return [name for name in row if list_kind(row[name]) is not None]
-
-
-def _holds_text(value: Any) -> bool:
-    return list_kind(value) == "messages" or (isinstance(value, str) and bool(value.strip()))
-
-
-def _known(names: Iterable[str], texts: Iterable[str]) -> str | None:
-    """The column that has the first of some names, in upper or lower case."""
-    by_lower = {name.lower(): name for name in texts}
-    return next((by_lower[name] for name in names if name in by_lower), None)
-
-
-def _with_word(words: Container[str], texts: Iterable[str]) -> str | None:
-    """The shortest column with one of some words in its name: `response_chosen`, `chosenText`."""
-    spaced = {name: re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower() for name in texts}
-    found = [name for name, words_in in spaced.items() if any(w in words for w in re.split(r"[^a-z]+", words_in))]
-    return min(found, key=len, default=None)
-
-
-def _as_pair(row: Mapping[str, Any], texts: list[str]) -> str | None:
-    """The help where two columns look like the better and the worse answer."""
-    chosen, rejected = _with_word(_CHOSEN, texts), _with_word(_REJECTED, texts)
-    if chosen is None or rejected is None or list_kind(row[chosen]) != list_kind(row[rejected]):
-        return None
-    others = [name for name in texts if name not in (chosen, rejected)]
-    prompt = _known(OTHER_NAMES["prompt"], others) or (others[0] if len(others) == 1 else None)
-    named = {"chosen": chosen, "rejected": rejected}
-    if prompt is not None or not _opens_whole(row[chosen]):
-        named = {"prompt": prompt or "NAME", **named}
-    pairs = ", ".join(f"{option}: {name}" for option, name in named.items() if option != name)
-    return f"say in a dataset file which answer is preferred: `messages: {{format: preference, {pairs}}}`"
-
-
-def _as_answer(row: Mapping[str, Any], texts: list[str], lists: list[str]) -> str | None:
-    """The help where columns hold a question and its answer."""
-    if not lists and len(row) >= _MANY:
-        return None
-    question, answer = _known(OTHER_NAMES["prompt"], texts), _known(ANSWERS, texts)
-    # Of two columns whose names say nothing, the question is usually first.
-    if len(texts) == 2 and len(lists) < 2:
-        question = question or next(name for name in texts if name != answer)
-        answer = answer or next(name for name in texts if name != question)
-    if question is None or (answer is None and lists):
-        return None
-    # The answer is the whole conversation already, question included.
-    if answer is not None and answer in lists and _opens_whole(row[answer]):
-        return f"name it in a dataset file: `messages: {{field: {answer}}}`"
-    declared = f"messages: {{format: prompt_completion, prompt: {question}, completion: {answer or 'NAME'}}}"
-    context = _known(_CONTEXTS, [name for name in texts if name not in (question, answer)])
-    if answer is not None and context is not None and not lists:
-        names = {"instruction": question, "input": context, "output": answer}
-        given = "".join(f", {option}: {name}" for option, name in names.items() if option != name)
-        return f"say in a dataset file what they are: `messages: {{format: alpaca{given}}}`"
-    as_text = "" if answer is not None else "; the answer has to be text, or a list of messages"
-    return f"say in a dataset file what is the question and what the answer: `{declared}`{as_text}"
-
-
-def _opens_whole(value: Any) -> bool:
-    """True if a list of messages is a whole conversation, not only its answer."""
-    first = next(iter(message_list(value) or ()), None)
-    return isinstance(first, Mapping) and first.get("role") in ("system", "user")
-
-
-def _names_seen(rows: list[Any]) -> str | None:
-    """The help where a column of the rows is a list of objects that look like messages."""
-    for row in (row for row in rows if isinstance(row, Mapping)):
-        for name, value in row.items():
-            message = next((m for m in message_list(value) or () if isinstance(m, Mapping)), None)
-            if message is None or list_kind(value) is not None:
-                continue
-            role, content = (key if key in message else key_meant(key, key, message) for key in ("role", "content"))
-            if role is not None and content is not None and role != content:
-                declared = f"messages: {{field: {name}, role: {role}, content: {content}}}"
-                return f"rename the keys in the data, or write a dataset file that names them: `{declared}`"
-    return None
-
-
-def _as_objects(row: Mapping[str, Any]) -> str | None:
-    """The help where a column that usually holds messages holds a list of other things."""
-    name = next((name for name in USUAL_FIELDS if message_list(row.get(name))), None)
-    shape = '{"role": "user", "content": …}'
-    return None if name is None else f"write each message in `{name}` as an object, such as `{shape}`"
-
-
-def _as_text(row: Mapping[str, Any], texts: list[str]) -> str | None:
-    """The help where all that a row has is one text."""
-    if len(texts) != 1 or len(row) > 2:
-        return None
-    return (
-        f"`{texts[0]}` does not say who wrote which part of it: give the messages that it was made of, or the question "
-        "and the answer in columns of their own"
+        f"{says}. Text to pretrain on needs no policy, since every token of it is trained: leave it to your trainer, "
+        f"and mix it in there. If it is a chat, {messages}"
     )

@@ -7,7 +7,7 @@ import pytest
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.data.conversation import read_row
 from policy_engine.data.formats import named_format
-from policy_engine.data.shapes import detect_format
+from policy_engine.data.shapes.detect import detect_format
 
 USER = {"role": "user", "content": "a"}
 BOT = {"role": "assistant", "content": "b"}

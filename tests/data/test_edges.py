@@ -13,7 +13,7 @@ from policy_engine.data.dataset import Beside, DatasetSpec, SeenFormats, load_da
 from policy_engine.data.files.read_text import read_text
 from policy_engine.data.formats import named_format
 from policy_engine.data.role_spelling import RoleSpelling
-from policy_engine.data.shapes import detect_format
+from policy_engine.data.shapes.detect import detect_format
 
 USER = {"role": "user", "content": "Hi"}
 ANSWER = {"role": "assistant", "content": "Yes."}

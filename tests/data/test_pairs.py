@@ -12,7 +12,7 @@ from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.data.formats import named_format
 from policy_engine.data.pairs import Judged, Pair, conversations_in, read_judged
-from policy_engine.data.shapes import detect_format
+from policy_engine.data.shapes.detect import detect_format
 
 
 def user(text: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def test_shared_conversations_of_other_formats() -> None:
         ),
         ({"prompt": "q", "completion": "a", "label": True}, "columns `prompt` and `completion` and `label`"),
         (
-            {"messages": [user("q")], "chosen": [bot("a")], "rejected": [bot("b")]},
+            {"messages": [user("q"), bot("a")], "chosen": [bot("a")], "rejected": [bot("b")]},
             "`messages: {format: preference}` in a dataset file reads them as a pair of answers",
         ),
     ],

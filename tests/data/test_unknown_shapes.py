@@ -15,7 +15,7 @@ from policy_engine.data.dataset import Beside, DatasetSpec, load_dataset_spec
 from policy_engine.data.formats import named_format
 from policy_engine.data.messages import read_list
 from policy_engine.data.pairs import conversations_in
-from policy_engine.data.shapes import detect_format
+from policy_engine.data.shapes.detect import detect_format
 from policy_engine.mask.batch import rows_of_columns
 
 HI, YO = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}
@@ -36,6 +36,8 @@ def help_for(row: dict[str, Any]) -> str:
         {"problem": "hi", "solution": "yo", "answer": "4"},
         {"prompt": "hi", "output": "yo"},
         {"input": "hi", "chosen": "yo", "rejected": "no"},
+        {"question": "hi", "input": "", "chosen": "yo", "rejected": "no"},
+        {"text": "hi", "answer": "yo"},
         {"prompt": "hi", "chosen": "yo", "reject": "no"},
         {"question": "hi", "response_chosen": "yo", "response_rejected": "no"},
         {"ask": "hi", "goodReply": "yo", "badReply": "no", "score": 3},
@@ -59,11 +61,27 @@ def test_the_dataset_file_that_the_help_shows_reads_the_row(tmp_path: Path, row:
         ({"messages": [["user", "hi"]]}, "write each message in `messages` as an object"),
         ({"conversation": [{"user": "hi", "assistant": "yo"}]}, "write each message in `conversation` as an object"),
         ({"question": "hi", "answers": ["yo", "no"]}, "completion: NAME}`; the answer has to be text, or a list"),
-        ({"chosen": "yo", "rejected": "no"}, "`messages: {format: preference, prompt: NAME}`"),
+        ({"chosen": "yo", "rejected": "no"}, "no column says what they answer: add it as `prompt`, or write both"),
+        (
+            {"first": "hi", "second": "hi", "chosen": "yo", "rejected": "no"},
+            "`messages: {format: preference, prompt: NAME}`; NAME is one of `first`, `second`",
+        ),
+        (
+            {"chosen": "\n\nHuman: hi\n\nAssistant: yo", "rejected": "\n\nHuman: hi\n\nAssistant: no"},
+            "are conversations as text (HH-RLHF): split them at the speakers",
+        ),
+        ({"text": "Once upon a time.", "url": "u", "date": "d"}, "Text to pretrain on needs no policy"),
+        ({"text": "[INST] hi [/INST]", "source": "s"}, "a template wrote it; give the messages that it was made of"),
     ],
 )
 def test_what_no_dataset_file_can_name_is_said(row: dict[str, Any], help: str) -> None:
     assert help in help_for(row)
+
+
+def test_text_among_conversations_is_called_that() -> None:
+    with pytest.raises(RowError, match="column `messages` with the messages is missing") as caught:
+        conversations_in({"text": "Once upon a time."}, named_format("messages"))
+    assert "Text to pretrain on needs no policy" in str(caught.value.help)
 
 
 def test_a_pair_without_its_prompt_names_the_column_that_may_have_it(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
-from policy_engine.data.shapes import detect_format
+from policy_engine.data.shapes.detect import detect_format
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.warner import UnusedColumnWarning
 from policy_engine.rules.compile import compile_text
@@ -36,8 +36,7 @@ HUMAN = {"from": "human", "value": "q"}
         ),
         (
             {"conversations": [HUMAN], "gold": "A."},
-            "messages: {format: prompt_completion, prompt: conversations, completion: gold, role: from, "
-            "content: value, roles: {human: user, gpt: assistant}}",
+            "messages: {format: prompt_completion, prompt: conversations, completion: gold}",
             "A.",
         ),
     ],

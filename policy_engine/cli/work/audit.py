@@ -23,6 +23,7 @@ from policy_engine.core.errors import DataError, PolicyEngineError, RowError
 from policy_engine.core.wording import counted, percent
 from policy_engine.data.files.readers import read_rows
 from policy_engine.data.prepared import is_per_token
+from policy_engine.data.shapes.row_shape import shape_of
 from policy_engine.lang.library import read_shipped
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.written_calls import written_calls
@@ -32,6 +33,10 @@ from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.rules.program import Program
 
 _HELP: Final = "audit takes a dataset that is already tokenized; for chats: `init` or `show`"
+_NO_CHATS: Final = (
+    "audit takes a dataset that is already tokenized: have your trainer tokenize these rows, and give what it makes, "
+    "with `input_ids`, and `labels` or a mask"
+)
 # The comment of a shipped policy has paragraphs with a head: `# Behaves like: …`, up to the next head or the policy.
 _LIKE: Final = re.compile(r"(?ms)^# Behaves like: (.*?)(?=^# [A-Z][a-z]+:|^#$|^[^#]|\Z)")
 
@@ -45,9 +50,10 @@ def _what_is_there(row: Mapping[str, Any]) -> str:
     names = [name for name, value in row.items() if isinstance(value, list) and is_per_token(value, len(value))]
     listed = ", ".join(f"`{name}`" for name in names)
     holds = "hold" if len(names) > 1 else "holds"
-    return (
-        f"call the column of ids `input_ids`, and that of labels `labels`: {listed} {holds} numbers" if names else _HELP
-    )
+    if names:
+        return f"call the column of ids `input_ids`, and that of labels `labels`: {listed} {holds} numbers"
+    # `init` and `show` refuse rows that are no chats.
+    return _NO_CHATS if shape_of(row) is None else _HELP
 
 
 def audit_rows(

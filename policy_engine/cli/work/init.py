@@ -37,6 +37,10 @@ from policy_engine.report.styles import BAD, DOUBT
 
 _SAYS_TRAIN = ("train", "training", "trainable", "loss", "learn", "trained")
 _SAYS_WEIGHT = ("weight", "loss_weight", "loss_scale")
+_NAMED = (
+    "instruction", "input", "output", "history", "prompt", "completion", "chosen", "rejected", "label",
+)  # fmt: skip
+"""Columns of the formats other than lists of messages."""
 _NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*")
 
 
@@ -212,7 +216,7 @@ def dataset_text(found: Survey, data: str, policy: str, format: Format, names: d
             lines += [f"{key}: {_scalar(value)}"]
     lines += ["messages:", f"  format: {format.kind}"]
     columns = ["field", "role", "content"] if format.kind in ("messages", "sharegpt") else []
-    columns += [n for n in ("instruction", "output", "prompt", "completion") if getattr(format, n) != getattr(usual, n)]
+    columns += [n for n in _NAMED if getattr(format, n) != getattr(usual, n)]
     lines += [f"  {name}: {_scalar(getattr(format, name))}" for name in columns]
     lines += ["trained_roles: [assistant]"]
     # Only names that a policy can write; the column of messages itself is no field.

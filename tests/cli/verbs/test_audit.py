@@ -54,6 +54,12 @@ def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_text(json.dumps({"messages": MESSAGES}) + "\n")
     assert run(["audit", str(path), "-p", "default", "-t", "builtin"]) == 2
     assert "already tokenized; for chats: `init` or `show`" in capsys.readouterr().err
+    # What `init` and `show` refuse too is not sent to them.
+    path.write_text(json.dumps({"text": "Once upon a time."}) + "\n")
+    assert run(["audit", str(path), "-p", "default", "-t", "builtin"]) == 2
+    said = capsys.readouterr().err
+    assert "have your trainer tokenize these rows" in said
+    assert "`init`" not in said
 
 
 def test_columns_that_hold_the_ids_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

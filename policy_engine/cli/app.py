@@ -34,7 +34,7 @@ VERBS: Final = {
     "audit": "Say what prepared labels train, what is odd, and which system made them so.",
     "doctor": "Take one batch through a trainer's own collator and loss; show if the labels survive.",
     "prove": "Decide for all conversations which guards hold and which rules do nothing.",
-    "diff": "Compare two policies over all conversations, and on given data by the tokens that change.",
+    "diff": "Compare two policies over all conversations, and policies or templates on given data.",
     "test": "Run the tests that dataset files bring along for their policies.",
     "template": "Property-test a chat template, with a smallest conversation for what does not hold.",
     "tag": "Write a chat template again, with `{% generation %}` around what a policy trains.",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
+from policy_engine.mask.compare.fates import FATES
+from policy_engine.mask.compare.two_policies import DataDiff, rule_in_words, weight_in_words
 from policy_engine.play.choice import Choice, chosen
 from policy_engine.play.editions import Edition
 from policy_engine.play.panes import witness_block

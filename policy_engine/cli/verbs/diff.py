@@ -1,16 +1,16 @@
-"""`diff OLD NEW`: two policies compared, over all conversations and on given data."""
+"""`diff OLD NEW`: two policies compared, for all conversations or on data, or two templates."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.options import DatasetOption, FormatOption, Loading, Named, TemplateOption, TokenizerOption
+from policy_engine.cli.options import DatasetOption, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
 from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
@@ -34,10 +34,26 @@ class _Rows:
 
     data: Annotated[
         str | None,
-        typer.Option("--data", metavar="DATA", help="Mask these rows by both, and show the tokens that change."),
+        typer.Option("--data", metavar="DATA", help="Mask these rows on both sides, and show what changes."),
     ] = None
-    tokenizer: TokenizerOption = None
-    template: TemplateOption = None
+    tokenizer: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-t",
+            "--tokenizer",
+            metavar="TOKENIZER",
+            help="A tokenizer, as other verbs take it. Given twice: the old side's, then the new one's.",
+        ),
+    ] = None
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--template",
+            metavar="FILE",
+            help="A chat template file, in place of the tokenizer's own. Given twice: the old side's, then the new "
+            "one's.",
+        ),
+    ] = None
     dataset: DatasetOption = None
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="With --data: take the first N rows only.")
@@ -56,18 +72,83 @@ class _Rows:
         given = {"-t": self.tokenizer, "--template": self.template, "--limit": self.limit, "--list": self.listed}
         return next((name for name, value in given.items() if value is not None), None)
 
+    @property
+    def sides(self) -> list[Named]:
+        """The tokenizer and template of both sides, or of the old and the new one.
+
+        Raises ConfigError for an option that is given three times.
+        """
+        given = {"-t": self.tokenizer or (), "--template": self.template or ()}
+        for name, values in given.items():
+            if len(values) > 2:
+                raise ConfigError(
+                    f"{name} is given {len(values)} times", help="give it once for both sides, or once for each"
+                )
+        sides = [
+            Named(
+                tokenizer=self.tokenizer[at] if self.tokenizer else None,
+                template=self.template[at] if self.template else None,
+                dataset=self.dataset,
+            )
+            for at in (0, -1)
+        ]
+        return sides if any(len(values) == 2 for values in given.values()) else sides[:1]
+
 
 def diff(
+    *,
     old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The policy to compare with it.")],
+    new: Annotated[
+        str | None,
+        typer.Argument(metavar="NEW", help="The policy to compare with it (default: OLD, for two templates)."),
+    ] = None,
     rows: _Rows,
     loading: Loading,
     format: FormatOption = "text",
 ) -> Outcome:
-    """Compare two policies over all conversations, and on given data by the tokens that change."""
+    """Compare two policies over all conversations, and policies or templates on given data."""
+    sides = rows.sides
+    if new is None and len(sides) == 1:
+        raise ConfigError(
+            "there is nothing to compare with",
+            help="name a second policy, or give --template or -t twice: the old side's, then the new one's",
+        )
     if rows.data is None:
-        return _compare(old, new, rows.dataset, unused=rows.unused)
-    return _on_data(old, new, rows)
+        return _compare(old, new or old, rows.dataset, unused=rows.unused)
+    return _on_data(old, new or old, rows) if len(sides) == 1 else _with_templates(old, new, rows, sides)
+
+
+def _with_templates(old: str, new: str | None, rows: _Rows, sides: Sequence[Named]) -> Outcome:
+    """The same rows with two templates or tokenizers, and perhaps two policies."""
+    assert rows.data is not None
+    from policy_engine.cli.work.diff_templates import (
+        diff_templates,
+        template_facts,
+        template_findings,
+        template_lines,
+    )
+
+    # One policy is equal to itself, which nobody asks.
+    nothing: dict[str, Any] = {"undecided": None, "changes": [], "settings": []}
+    compared = Outcome(exit=Exit.HOLDS, data={"old": old, "new": old, "comparison": "equal", **nothing})
+    if new is not None:
+        compared = _compare(old, new, rows.dataset)
+    schema = read_schema(rows.dataset)
+    before, after = (
+        masker_for(read_checked(policy, schema), load_chat_tokenizer(side), rows.dataset)
+        for policy, side in zip((old, new or old), sides)
+    )
+    listed = _LISTED if rows.listed is None else rows.listed
+    found = diff_templates(rows.data, before, after, limit=rows.limit, listed=listed)
+    differs = found.rows_changed or found.failed
+    return replace(
+        compared,
+        exit=Exit.FAILS if differs else compared.exit,
+        diagnostics=tuple(d for place, error in found.failures for d in diagnostics_of(error, place=place)),
+        findings=(*compared.findings, *template_findings(found)),
+        data={**compared.data, "data": template_facts(rows.data, found)},
+        body=(*compared.body, *template_lines(rows.data, found)),
+    )
 
 
 def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
@@ -78,7 +159,7 @@ def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
     compared = _compare(old, new, rows.dataset)
     schema = read_schema(rows.dataset)
     policies = read_checked(old, schema), read_checked(new, schema)
-    loaded = load_chat_tokenizer(Named(tokenizer=rows.tokenizer, template=rows.template, dataset=rows.dataset))
+    loaded = load_chat_tokenizer(rows.sides[0])
     before, after = (masker_for(policy, loaded, rows.dataset) for policy in policies)
     listed = _LISTED if rows.listed is None else rows.listed
     found = diff_rows(rows.data, before, after, limit=rows.limit, listed=listed)

@@ -19,7 +19,8 @@ from policy_engine.data.files.readers import read_rows
 from policy_engine.data.pairs import conversations_in
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.compare.changes import ChangedTokens
-from policy_engine.mask.compare.two_policies import FATES, DataDiff, rule_in_words, weight_in_words
+from policy_engine.mask.compare.fates import FATES
+from policy_engine.mask.compare.two_policies import DataDiff, rule_in_words, weight_in_words
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.warner import DataWarning
@@ -45,14 +46,14 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
         warnings.simplefilter("ignore", DataWarning)  # `apply` counts what never reached the text
         # In batches, so that the tokenizer is called once for many rows.
         while batch := list(islice(rows, _BATCH)):
-            sides = [(number, told) for number, row in batch for told in _read(row, format)]
+            sides = [(number, told) for number, row in batch for told in conversations_of(row, format)]
             for (number, _), before, after in zip(sides, *_both([told for _, told in sides], old, new)):
                 found.add(number, source.where(number), before, after)
     return found
 
 
-def _read(row: Any, format: Any) -> list[Conversation | PolicyEngineError]:
-    """The conversations of a row: two of a pair of answers."""
+def conversations_of(row: Any, format: Any) -> list[Conversation | PolicyEngineError]:
+    """The conversations of a row, two of a pair of answers; or the error of reading it."""
     if isinstance(row, PolicyEngineError):
         return [row]
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
 
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.source import Place
@@ -18,17 +17,8 @@ from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted
 from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.compare.changes import ChangedTokens, changed_tokens
+from policy_engine.mask.compare.fates import Fate, RowFates
 from policy_engine.mask.row import MaskedRow
-from policy_engine.rules.program import Program
-
-_FAILURES: Final = 5
-"""Failed rows that are kept in full."""
-
-Fate = Literal["masked", "empty", "failed"]
-"""The fates of a row: it is masked, it is dropped since nothing of it is trained, or it fails."""
-
-FATES: Final[dict[Fate, str]] = {"masked": "written", "empty": "dropped, nothing to train", "failed": "fails"}
-"""Fates in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,44 +39,27 @@ class RowChange:
 
 
 @dataclass(kw_only=True)
-class DataDiff:
+class DataDiff(RowFates):
     """Counts over all rows, and the first `most` of those that change. `add` changes them."""
 
-    old: Program
-    new: Program
-    most: int
-    description: str = ""
-    rows: int = 0
     tokens: int = 0
-    rows_changed: int = 0
     tokens_more: int = 0
     tokens_less: int = 0
     tokens_other: int = 0
-    fates: dict[tuple[Fate, Fate], int] = field(default_factory=dict)
-    """Rows by what became of them under either policy."""
     places: dict[ChangedTokens, int] = field(default_factory=dict)
     """Tokens that change, by all that a change says apart from where it is."""
     listed: list[RowChange] = field(default_factory=list)
-    failures: list[tuple[Place, PolicyEngineError]] = field(default_factory=list)
 
     @property
     def tokens_changed(self) -> int:
         """Number of tokens that get another weight."""
         return self.tokens_more + self.tokens_less + self.tokens_other
 
-    @property
-    def failed(self) -> int:
-        """Rows that fail under both policies, so that nothing can be said of them."""
-        return self.fates.get(("failed", "failed"), 0)
-
     def add(
         self, number: int, place: Place, old: MaskedRow | PolicyEngineError, new: MaskedRow | PolicyEngineError
     ) -> None:
         """Counts a row that was masked by both, from the same tokens."""
-        self.rows += 1
-        fates = _fate(old, self.old), _fate(new, self.new)
-        self.fates[fates] = self.fates.get(fates, 0) + 1
-        self._add_failures(place, old, new, both=fates == ("failed", "failed"))
+        fates = self.count(place, old, new)
         # Both have the same tokens, so either says how many.
         one = old if isinstance(old, MaskedRow) else new
         self.tokens += len(one.input_ids) if isinstance(one, MaskedRow) else 0
@@ -100,19 +73,6 @@ class DataDiff:
             self.rows_changed += 1
             if len(self.listed) < self.most:
                 self.listed.append(change)
-
-    def _add_failures(
-        self, place: Place, old: MaskedRow | PolicyEngineError, new: MaskedRow | PolicyEngineError, *, both: bool
-    ) -> None:
-        for error, name in ((old, "old"), (new, "new")):
-            if isinstance(error, PolicyEngineError) and len(self.failures) < _FAILURES:
-                # A failure under one policy is a difference between them; under both it is the row's own, and listed
-                # once.
-                if not both:
-                    error = error.reworded(f"{error.message} (under the {name} policy only)")
-                elif name == "new":
-                    continue
-                self.failures.append((place, error))
 
     def _count(self, change: ChangedTokens) -> None:
         # A negative weight trains too, away from the token.
@@ -156,13 +116,6 @@ class DataDiff:
         of = f"{self.rows_changed:,} of {counted(self.rows, 'row')} {_change(self.rows_changed)}"
         tokens = f"{self.tokens_changed:,} of {counted(self.tokens, 'token')} {_change(self.tokens_changed)}"
         return f"{of}; {tokens}" + (f": {', '.join(shares)}" if shares else "")
-
-
-def _fate(row: MaskedRow | PolicyEngineError, program: Program) -> Fate:
-    if isinstance(row, PolicyEngineError):
-        return "failed"
-    # Under `on empty keep` it is written, and under `on empty error` it failed before.
-    return "empty" if row.is_empty and program.setting("empty") == "drop" else "masked"
 
 
 def weight_in_words(weight: float) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from policy_engine.chat.skeleton.cuts import CUTS
 from policy_engine.chat.skeleton.shape import value_at
 from policy_engine.chat.trace.meter import BIG
 from policy_engine.chat.trace.origins import Origin
@@ -35,8 +36,6 @@ _NOT_LONGER: Final = frozenset(
     }
 )  # fmt: skip
 """Steps that make nothing longer than all that they are given."""
-_CUTTING: Final = frozenset({"cut before", "cut behind", "lstrip", "rstrip", "strip"})
-"""Steps that cut a text out of one field, which cannot fail."""
 _CONSTANTS: Final = (str, int, float, type(None))
 _OBJECTS: Final = (TracedDict, TracedMessage, TracedList)
 
@@ -64,6 +63,8 @@ class Entry:
     answer: Any = None
     can_wait: bool = False
     """True for a step that cannot fail, and so may be left out where nothing reads what it makes."""
+    origin: Origin | None = None
+    """The field, for the step that gives its origin to a plain text."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class Tape:
         if not registers:
             raise self.refuse(f"{key[0]} of no data")
         # A text is no longer than the field that it is cut out of, which was measured when it was read.
-        self._append(Entry(key, call, registers, False, can_wait=is_cut and key[0] in _CUTTING))
+        self._append(Entry(key, call, registers, False, can_wait=is_cut and key[0] in CUTS))
         self._next += 1
         return self._make(self, value, self._next - 1, is_cut)
 
@@ -191,7 +192,7 @@ class Tape:
         else:
             origin = value._r[0][1]
             read = (self.field(turn, path, value, plain=True),)
-            self._append(Entry(key, _with_origin(origin), read, False, can_wait=True))
+            self._append(Entry(key, _with_origin(origin), read, False, can_wait=True, origin=origin))
             self.fields[self._next] = read[0], origin
         self._next += 1
         self._known[key] = self._next - 1

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from policy_engine.chat.skeleton.cuts import CUTS, cut_of
 from policy_engine.chat.skeleton.leaf import Leaf, Replay, items_of
 from policy_engine.chat.skeleton.record import Recording
 from policy_engine.chat.skeleton.tape import MESSAGES, NOW, Entry, Tape
@@ -129,9 +130,24 @@ class _Waiting:
         entry = self._entries.pop(register, None)
         if entry is None:
             return  # done already, or given
+        fused = self._fused(entry)
+        if fused is not None:
+            steps.append((register, *fused))
+            return
         for before in entry.registers:
             self._do(before, steps)
         steps.append((register, entry.function, _of(entry)))
+
+    def _fused(self, entry: Entry) -> tuple[Callable[..., Any], int] | None:
+        """One step in place of cuts of a field that all wait, and the register of its plain text."""
+        cuts = []
+        last: Entry | None = entry
+        while last is not None and last.key[0] in CUTS:
+            cuts.append((CUTS[last.key[0]], last.key[2][1] if len(last.key) > 2 else None))
+            last = self._entries.get(last.registers[0])
+        if not cuts or last is None or last.origin is None:
+            return None
+        return cut_of(last.origin, cuts[::-1]), last.registers[0]
 
 
 def _of(entry: Entry) -> int | tuple[int, ...]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import random
 from datetime import datetime
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from policy_engine import ChatTemplate, Conversation
+from policy_engine.chat.skeleton import probe
 from policy_engine.chat.skeleton import recorded_filters as skeleton_filters
 from policy_engine.chat.skeleton import skeletons as module
+from policy_engine.chat.skeleton.cuts import CUTS, cut_of
 from policy_engine.chat.skeleton.mismatch import SkeletonMismatch
 from policy_engine.chat.skeleton.tree import Node, Tree
 from policy_engine.chat.trace import filters as trace_filters
+from policy_engine.chat.trace.origins import origin_at
+from policy_engine.chat.trace.text import Traced, runs_of, traced
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.templates import installed_templates
 from tests.properties.skeletons import facts, hostile_case, never_compared, problem_of
@@ -396,3 +402,18 @@ def test_a_thread_whose_plans_another_one_forgets_goes_the_long_way() -> None:
         found = template.render(row, in_other_words=False).unrendered
     assert [(lost.turn, lost.cut) for lost in found] == [(1, (7, 8))]
     assert replays(template) == before + 1
+
+
+def test_cuts_in_one_step_are_those_of_a_rendering() -> None:
+    origin = origin_at(1, ("content",))
+    ways: dict[str, Any] = {"cut before": probe._before, "cut behind": probe._behind, "lstrip": Traced.lstrip,
+                            "rstrip": Traced.rstrip, "strip": Traced.strip}  # fmt: skip
+    steps = [(name, argument) for name in ways for argument in (("<>",) if " " in name else ("\n", None))]
+    assert ways.keys() == CUTS.keys()
+    for text in map("".join, itertools.product(("<>", "\n", " ", "a"), repeat=4)):
+        for chain in itertools.product(steps, repeat=2):
+            expected = traced(text, ((len(text), origin, 0),))
+            for name, argument in chain:
+                expected = ways[name](expected, argument)
+            found = cut_of(origin, [(CUTS[name], argument) for name, argument in chain])(text)
+            assert (found, runs_of(found)) == (expected, runs_of(expected))

@@ -8,6 +8,7 @@ reported    `tool_calls[0].function.arguments` of message 1 is text, and the tem
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -25,6 +26,8 @@ Change = Callable[[Mapping[str, Any]], "tuple[Mapping[str, Any], str] | None"]
 """A message with one change, and the changed field; None if there is nothing to change."""
 
 _RAISES: Final = "raises for this conversation"
+_UNDEFINED: Final = re.compile(r"'((?:bos|eos|pad|unk|sep|cls|mask)_token)' is undefined")
+"""Jinja's error for a special token that a template adds to text, with a tokenizer that lacks it."""
 _USUAL_ROLES: Final = frozenset({"system", "user", "assistant", "tool"})
 _TRIED: Final = 8
 """Messages that are tried one by one for the one to blame."""
@@ -176,6 +179,11 @@ def not_rendered(error: Exception, name: str, seconds: float) -> TemplateError:
             message, help = "recurses without end", "check its macros"
         case MemoryError():
             message, help = "needs more memory than a template may", "check its loops"
+        case _ if (missing := _UNDEFINED.fullmatch(str(error))) is not None:
+            return TemplateError(
+                f"{name} writes `{missing[1]}`, and the tokenizer has no such token",
+                help="take template and tokenizer of one model, or write the token's text into a copy of the template",
+            )
         case _:
             made = TemplateError(
                 f"{name} {_RAISES}: {error}",

@@ -189,7 +189,8 @@ class Resolver:
             self.findings.error("PE202", f"`{first}` has no part `{'.'.join(below)}`", selector.span, help)
         elif first in GROUPS:
             message = f"`{first}` is a group and has nothing below it"
-            self.findings.error("PE202", message, selector.span, f"write `{below[0]}` without `{first}`")
+            meant = OTHER_PARTS.get(below[0], below[0])
+            self.findings.error("PE202", message, selector.span, f"write `{meant}` without `{first}`")
         else:
             other = OTHER_PARTS.get(".".join(names))
             help = f"did you mean `{other}`?" if other else did_you_mean(first, (*PART_NAMES, *GROUPS))

@@ -32,6 +32,7 @@ _SYMBOLS: Final = {
 """Names of terminals, in the order in which messages list them."""
 _FIELD: Final = "a field such as `message.name`"
 _FIELD_HELP: Final = f"write a scope and a name; scopes are {', '.join(f'`{s}`' for s in SCOPES)}"
+_WITH_COMMAS: Final = "targets are listed with commas: `train assistant, user`; `and` and `or` are for conditions"
 _BLOCK_COMMENT: Final = "write `#` at the start of each line of the comment"
 # In order of the dict: the first terminal that is accepted decides. `EVERYTHING` can only start a target, and so
 # on.
@@ -104,17 +105,18 @@ def syntax_error(error: UnexpectedInput, source: Source, start: int, end: int) -
     return error_at("PE102", "this statement is not complete", span, "finish it, or remove it")
 
 
-def keyword_as_name(word: str, span: Span, *, after_comma: bool = False) -> Diagnostic:
+def keyword_as_name(word: str, span: Span) -> Diagnostic:
     """The error for a keyword where a role, a part or a `let` name is expected.
-
-    `after_comma` if it starts a statement that a comma before it joins to the last one.
 
     >>> source = Source(name="a.policy", text="train last")
     >>> keyword_as_name("last", Span(source=source, start=6, end=10)).code
     'PE201'
     """
     help = f'write a role or a part there, or `"{word}"` in quotes for a role of that name'
-    if after_comma:
+    if word in ("and", "or"):
+        help = _WITH_COMMAS
+    # A comma too many joins what follows to the list of targets.
+    elif word in (*STATEMENTS, "where", "unless", "weight") and span.source.text[: span.start].rstrip().endswith(","):
         help = f"remove the comma before `{word}`; a line goes on after a comma"
     return error_at(
         "PE201",
@@ -137,7 +139,7 @@ def _unexpected_token(error: UnexpectedToken, source: Source, start: int, end: i
         span = Span(source=source, start=start + last_start, end=start + last_start + len(last))
         if before in ("spans", "has"):
             return error_at("PE101", f"expected {_FIELD}, but found `{last}`", span, _FIELD_HELP)
-        return keyword_as_name(last, span, after_comma=before == "," and last in STATEMENTS)
+        return keyword_as_name(last, span)
     if at_end:
         # Lark points at the last token; what is missing is missing after it.
         where = "the file ends" if not source.text[end:].strip(" \t\r\n;") else "the statement ends"
@@ -222,7 +224,7 @@ def _instead(found: str, kind: str, accepted: Collection[str], last: str) -> str
     if kind == "NAME" and (touching := _taken_apart(found, keywords)):
         return f"did you mean `{touching}`?"
     if found in ("and", "or") and "COMMA" in accepted and found not in keywords:
-        return "targets are listed with commas: `train assistant, user`; `and` and `or` are for conditions"
+        return _WITH_COMMAS
     if kind == "NAME" and found.lower() in _WORDS_OF_OTHERS:
         return _WORDS_OF_OTHERS[found.lower()]
     if kind == "NAME" and (near := nearest(found, keywords)):

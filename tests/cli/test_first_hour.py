@@ -100,6 +100,27 @@ def test_init_on_rows_that_do_not_render(tmp_path: Path) -> None:
     assert "next: 1 row does not render (above); then policy-engine show" in some.out
 
 
+def test_a_template_of_another_tokenizer(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{% for m in messages %}{% set text = bos_token + m.content %}{{ text }}{% endfor %}")
+    ran = cli("show", write_chats(tmp_path), "-p", write_policy(tmp_path), "-t", "builtin", "--template", template)
+    assert 1 == ran.code
+    # No message is to blame, and no change of the data helps.
+    assert "t.jinja writes `bos_token`, and the tokenizer has no such token\n" in ran.err
+    assert "help: take template and tokenizer of one model" in ran.err
+    assert "message 0" not in ran.err
+
+
+def test_init_writes_beside_a_name_with_an_ending(tmp_path: Path) -> None:
+    data = write_chats(tmp_path)
+    for number, name in enumerate(("a.policy", "b.yaml", "c.yml", "d.v2")):
+        out = tmp_path / f"out{number}"
+        out.mkdir()
+        assert 0 == cli("init", data, "-t", "builtin", "-o", out / name).code
+        base = name if name == "d.v2" else name[0]
+        assert {f"{base}.policy", f"{base}.yaml"} == {path.name for path in out.iterdir()}
+
+
 def test_init_on_prepared_data_leads_to_audit(tmp_path: Path) -> None:
     path = tmp_path / "prepared.jsonl"
     path.write_text(json.dumps({"input_ids": [1, 2], "labels": [-100, 2]}) + "\n")

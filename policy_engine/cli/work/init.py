@@ -8,7 +8,7 @@ import re
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.text import Text
 
@@ -44,6 +44,10 @@ _NAMED = (
 _NAME = re.compile(r"[A-Za-z_][\w]*(\.[A-Za-z_]\w*)*")
 
 
+_WRITTEN: Final = (".policy", ".yaml", ".yml")
+"""Endings of the two files; `-o chat.policy` names one of them, and is `-o chat`."""
+
+
 def write_starter(
     data: str, tokenizer: str, template: str | None, *, out: Path | None, limit: int, overwrite: bool
 ) -> Outcome:
@@ -55,6 +59,8 @@ def write_starter(
     if data == STDIN:
         raise ConfigError("`init` reads the data more than once, which a pipe cannot give", help="write it to a file")
     base = Path(Path(data).name).with_suffix("") if out is None else out
+    if out is not None and out.suffix in _WRITTEN:
+        base = out.with_suffix("")
     policy_path, dataset_path = Path(f"{base}.policy"), Path(f"{base}.yaml")
     # Both before anything is loaded or written: no half of the pair.
     for path in (policy_path, dataset_path):

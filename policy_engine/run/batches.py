@@ -107,8 +107,8 @@ class BatchMasker:
         for number, samples in zip(numbers, masked):
             done: Any = samples
             if isinstance(samples, list):
-                has_control = sum(next(control) for _ in samples) > 0
-                done = attempt(self._finish, number, samples, has_control, kept, made.counts)
+                tokens = [token for _ in samples for token in next(control)]
+                done = attempt(self._finish, number, samples, tokens, kept, made.counts)
             error = done if isinstance(done, PolicyEngineError) else None
             # `on drift drop`: a row whose given ids do not spell its messages is dropped as asked, and is no failure.
             if error is not None and self._rows.leaves_out(error):
@@ -139,7 +139,7 @@ class BatchMasker:
         """
         counts = made.counts
         samples = [sample for one in found for sample in samples_of(one)]
-        has_control = any(self._control.found_in([row for row, _, _ in samples]))
+        control = [token for found in self._control.found_in([row for row, _, _ in samples]) for token in found]
         roles = {message["role"] for row, _, _ in samples for message in row.chat.messages}
         counts.doubtful_roles.add_roles(roles, self._spelling, number)
         left = self._shorten(found, cut_preference, _size, lambda one: any(answer.is_empty for answer in one.answers))
@@ -150,10 +150,10 @@ class BatchMasker:
         counts.add_tokens([answer.row for one in left.kept for answer in one.answers])
         # After all that may raise: a row is counted and kept whole, or is an error and nothing of it is counted.
         made.rows.extend({"row": np.array([number], dtype=np.int64), **row} for row in rows)
-        self._look(number, samples, has_control, counts)
+        self._look(number, samples, control, counts)
 
-    def _look(self, number: int, samples: list[RowSample], has_control: bool, counts: Counts) -> None:
-        """Counts what a row's samples show of the policy and the data."""
+    def _look(self, number: int, samples: list[RowSample], control: Sequence[str], counts: Counts) -> None:
+        """Counts what samples of a row show of policy and data; `control` are control tokens of it."""
         for row, _, lost in samples:
             if lost:
                 counts.add_lost(lost, lambda _: number)
@@ -162,7 +162,7 @@ class BatchMasker:
         if miswritten:
             counts.quoted += any(wrong.how == "quoted" for wrong in miswritten)
             counts.printed.update({wrong.name for wrong in miswritten if wrong.how == "printed"})
-        counts.control += has_control
+        counts.add_control(number, control)
         # Samples of one row share its opening and its messages: the first one speaks for all.
         for row, _, _ in samples[:1]:
             # Eight tokens hold the prefix that a tokenizer adds, one to three of them, twice.
@@ -175,7 +175,7 @@ class BatchMasker:
         return self.masker.tokenizer.prefix_ids
 
     def _finish(
-        self, number: int, samples: list[RowSample], has_control: bool, written: list[_Kept], counts: Counts
+        self, number: int, samples: list[RowSample], control: Sequence[str], written: list[_Kept], counts: Counts
     ) -> None:
         """Truncates, counts and keeps a row's samples; their tokens are counted later.
 
@@ -185,7 +185,7 @@ class BatchMasker:
         """
         left = self._shorten(samples, _cut_sample, lambda sample: len(sample.row.input_ids), lambda s: s.row.is_empty)
         # Below here nothing may raise: the counts of the row are half made.
-        self._look(number, samples, has_control, counts)
+        self._look(number, samples, control, counts)
         self._count_left(number, len(samples), left, counts)
         counts.answers_cut += sum(_is_cut(sample.row) for sample in left.cut)
         counts.samples += len(left.kept)

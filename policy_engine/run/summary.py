@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any, Final
 
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_use import Evidence
+from policy_engine.mask.evidence.segment_kinds import ControlTokenUse
 from policy_engine.mask.evidence.token_sums import token_sums
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask
@@ -19,6 +21,8 @@ from policy_engine.mask.unrendered import Lost, LostPiece
 _STRADDLE: Final = REASONS.index("straddle")
 FIRST_FAILURES: Final = 20
 """Failed rows that a summary has in full; all are counted."""
+FIRST_ROWS: Final = 20
+"""Rows with a control token that a summary has by number."""
 OF_A_KIND: Final = 3
 """Failed rows of one code and reason, numbers apart, that a summary has in full."""
 _KINDS: Final = 200
@@ -89,6 +93,10 @@ class Counts:
     lost_first: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Number of the first row that lost each piece of `unrendered`."""
     control: int = 0
+    """Rows with control tokens in their data; the next two have each token's."""
+    control_tokens: Counter[str] = field(default_factory=Counter)
+    control_first: dict[str, list[int]] = field(default_factory=dict)
+    """Numbers of the first rows with each token."""
     media: Counter[str] = field(default_factory=Counter)
     """Media of what is written, by kind."""
     quoted: int = 0
@@ -123,6 +131,18 @@ class Counts:
             key = role, piece if known else re.split(r"[.[]", piece)[0]
             self.unrendered[key] += count
             self.lost_first.setdefault(key, first((role, piece)))
+
+    def add_control(self, number: int, tokens: Iterable[str]) -> None:
+        """Counts a row with control tokens in its data; none of them is no such row."""
+        found = dict.fromkeys(tokens)
+        self.control += bool(found)
+        for token in found:
+            self.control_tokens[token] += 1
+            self._add_first_with(token, [number])
+
+    def _add_first_with(self, token: str, numbers: Iterable[int]) -> None:
+        known = self.control_first.setdefault(token, [])
+        known.extend(islice(numbers, FIRST_ROWS - len(known)))
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives their places to rows that are reported singly."""
@@ -190,6 +210,8 @@ class Counts:
                 setattr(self, name, getattr(self, name) + value)
         self.bos = max(self.bos, other.bos)
         self.add_lost(other.unrendered, other.lost_first.__getitem__)
+        for token, numbers in other.control_first.items():
+            self._add_first_with(token, numbers)
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
         # Through the bounds again, so that a run in batches keeps what a run at once would keep.
@@ -259,6 +281,8 @@ class Summary:
     """Media of what is written, by kind: `image`, `audio`, `video`."""
     rows_with_control_tokens: int
     """Rows whose data holds text that the tokenizer reads as a control token."""
+    control_tokens: tuple[ControlTokenUse, ...]
+    """These tokens, those of most rows first."""
     failures: tuple[Failure, ...]
     """The first rows that failed."""
     failure_codes: Mapping[str, int]
@@ -291,6 +315,7 @@ class Summary:
             **{name: value for name, value in asdict(self).items() if name not in _NOT_TOLD},
             "unrendered": [asdict(lost) for lost in self.unrendered],
             "tokens": [asdict(count) for count in self.tokens],
+            "control_tokens": [asdict(use) for use in self.control_tokens],
             "failures": [asdict(failure) for failure in self.failures],
             "doubtful_roles": [asdict(doubtful) for doubtful in self.doubtful_roles],
             "tokens_trained": self.tokens_trained,
@@ -344,6 +369,10 @@ def summary_of(
         rows_with_placeholders=counts.placeholders,
         times_bos=counts.bos,
         rows_with_control_tokens=counts.control,
+        control_tokens=tuple(
+            ControlTokenUse(token=token, rows=rows, first_rows=tuple(counts.control_first[token]))
+            for token, rows in sorted(counts.control_tokens.items(), key=lambda item: (-item[1], item[0]))
+        ),
         media=dict(sorted(counts.media.items())),
         failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),

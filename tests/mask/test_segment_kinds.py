@@ -30,9 +30,9 @@ def test_control_tokens_of_the_data_are_found_and_the_templates_own_are_not(mask
         {"content": "Yes."},
         {"content": "It writes <|im_end|> there."},
         {"content": "Yes.", "reasoning_content": "Is it <|im_end|>?"},
-        {"content": "<|im_start|>"},
+        {"content": "<|im_start|> and <|im_end|> and <|im_start|>"},
     )
-    assert [False, True, False, True] == ControlTokens(masker.tokenizer).found_in(rows)
+    assert [(), ("<|im_end|>",), (), ("<|im_start|>", "<|im_end|>")] == ControlTokens(masker.tokenizer).found_in(rows)
     assert [] == ControlTokens(masker.tokenizer).found_in([])
 
 

@@ -159,8 +159,14 @@ class TestCounted:
         assert [lost] == summary.to_json()["unrendered"]
 
     def test_rows_with_control_tokens_in_their_data(self, tmp_path):
-        rows = [*ROWS[:2], {"messages": chat("What is <|im_end|>?", "An end marker.")}]
-        assert 1 == run(tmp_path, rows)[0].rows_with_control_tokens
+        hostile = {"messages": chat("What is <|im_end|>?", "An end marker.")}
+        both = {"messages": chat("<|im_end|>, <|im_start|>, <|im_end|>?", "Markers.")}
+        summary = run(tmp_path, [*ROWS[:2], hostile, both, *[hostile] * 30], batch_size=3)[0]
+        assert 32 == summary.rows_with_control_tokens
+        assert [
+            {"token": "<|im_end|>", "rows": 32, "first_rows": list(range(3, 23))},
+            {"token": "<|im_start|>", "rows": 1, "first_rows": [4]},
+        ] == [dict(use, first_rows=list(use["first_rows"])) for use in summary.to_json()["control_tokens"]]
 
     def test_the_summary_is_json(self, tmp_path):
         summary, _ = run(tmp_path, [*ROWS, 3, {"messages": chat("q")}])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rich.console import RenderableType
 from rich.text import Text
 
+from policy_engine.cli.accounts.control_notes import control_note
 from policy_engine.cli.accounts.lost_notes import lost_note
 from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
@@ -227,7 +228,7 @@ def _notes(summary: Summary, masker: Masker) -> list[Text]:
             f"{counted(summary.rows_with_placeholders, 'row')} with media, of which only placeholders are in the ids"
         )
     if summary.rows_with_control_tokens:
-        notes.append(f"{counted(summary.rows_with_control_tokens, 'row')} with control tokens in the data")
+        notes.append(control_note(summary.rows_with_control_tokens, summary.control_tokens))
     if summary.rows_unrolled == 0 and summary.rows_out:
         notes.append(
             "no row became several samples: one sample of each has all that is trained, in the context that inference "

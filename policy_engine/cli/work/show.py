@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from policy_engine.chat.segments import MediaTokens
 from policy_engine.cli.accounts.apply_account import rules_json
+from policy_engine.cli.accounts.control_notes import control_note
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.accounts.lost_notes import UNROLL
 from policy_engine.cli.files import exists, write_text_file
@@ -21,11 +23,10 @@ from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.cli.work.masked_rows import masked_rows
 from policy_engine.core.choices import ColorBy
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.wording import counted
 from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
-from policy_engine.mask.evidence.segment_kinds import ControlTokens
+from policy_engine.mask.evidence.segment_kinds import ControlTokens, ControlTokenUse
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
@@ -54,7 +55,7 @@ def show_rows(
     failed: list[Diagnostic] = []
     roles = DoubtfulRoles()
     control = ControlTokens(inputs.masker.tokenizer)
-    controlled: list[str] = []
+    controlled: dict[str, set[int]] = {}
     program = inputs.masker.program
     watch, seen = RuleWatch(program, inputs.masker.tokenizer), Evidence()
     # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
@@ -80,14 +81,18 @@ def show_rows(
                         pictures=_pictures(done, inputs),
                     )
                 )
-            if control.found_in([row.result])[0]:
-                controlled.append(rows[-1].name)
+            for token in control.found_in([row.result])[0]:
+                controlled.setdefault(token, set()).add(row.number)
         else:
             failed += diagnostics_of(row.result, place=row.place)
             shown_html.append(failed_row(row.number, row.result, row.place))
+    uses = [
+        ControlTokenUse(token=token, rows=len(numbers), first_rows=tuple(sorted(numbers)))
+        for token, numbers in sorted(controlled.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
+    rows_with_control = len(set().union(*controlled.values()))
     if controlled:
-        told = ", ".join(controlled[:20]) + (" …" if len(controlled) > 20 else "")
-        said.append(f"control tokens in the data of {len(controlled)} of {counted(len(rows), 'row')}: {told}")
+        said.append(control_note(rows_with_control, uses))
     body: list[RenderableType] = [Text(line, style="dim") for line in said[1:]]
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
@@ -109,7 +114,8 @@ def show_rows(
         data={
             "read_as": said[:1],
             "notes": said[1:],
-            "rows_with_control_tokens": len(controlled),
+            "rows_with_control_tokens": rows_with_control,
+            "control_tokens": [asdict(use) for use in uses],
             "rules": rules_json(program, tokens, seen),
             "rows": [_row(row) for row in rows] if machine else [],
         },

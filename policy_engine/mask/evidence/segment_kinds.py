@@ -77,6 +77,15 @@ class Numbering:
         return found[1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ControlTokenUse:
+    """A control token in the data: how many rows have it, and the first of them by number."""
+
+    token: str
+    rows: int
+    first_rows: tuple[int, ...]
+
+
 class ControlTokens:
     """Finds rows whose data has control tokens.
 
@@ -86,25 +95,24 @@ class ControlTokens:
     def __init__(self, tokenizer: ChatTokenizer) -> None:
         added = tokenizer.tokenizer.added_tokens_decoder
         sources = list(tokenizer.templates.values())
-        ids = [
-            int(i)
+        self._names = {
+            int(i): str(token)
             for i, token in added.items()
             # A plain string has no flag, and counts as special. Qwen's `<tool_call>` is not special, and its template
             # writes it.
             if getattr(token, "special", True) or any(str(token) in source for source in sources)
-        ]
+        }
         # One entry more, False, for all ids past the last control token.
-        self._is_control = np.zeros(max(ids, default=0) + 2, dtype=np.bool_)
-        self._is_control[ids] = True
+        self._is_control = np.zeros(max(self._names, default=0) + 2, dtype=np.bool_)
+        self._is_control[list(self._names)] = True
 
-    def found_in(self, rows: Sequence[MaskedRow]) -> list[bool]:
-        """True for each row to whose text data, not the template, brought a control token.
+    def found_in(self, rows: Sequence[MaskedRow]) -> list[tuple[str, ...]]:
+        """The control tokens that data, not the template, brought to the text of each row.
 
-        Thinking that is written in content is not counted.
+        They are in their order, each once. Thinking that is written in content is not counted.
         """
-        found = [False] * len(rows)
         if not rows:
-            return found
+            return []
         ids = [row.tokenized.ids_T for row in rows]
         # Ids past the end are clipped to the last entry, which is False.
         hits = np.flatnonzero(self._is_control.take(np.concatenate(ids), mode="clip"))
@@ -112,6 +120,8 @@ class ControlTokens:
         is_data = [kinds_of(row.chat).is_data_S for row in rows]
         starts_R = np.cumsum([0, *map(len, is_data)])
         segments_H = np.concatenate([row.mask.segments_T for row in rows])[hits]
-        for at in set(rows_H[np.concatenate(is_data)[starts_R[rows_H] + segments_H]].tolist()):
-            found[at] = True
-        return found
+        found: list[dict[str, None]] = [{} for _ in rows]
+        of_data_H = np.concatenate(is_data)[starts_R[rows_H] + segments_H]
+        for at, id_ in zip(rows_H[of_data_H].tolist(), np.concatenate(ids)[hits[of_data_H]].tolist()):
+            found[at].setdefault(self._names[id_])
+        return [tuple(tokens) for tokens in found]

@@ -58,9 +58,17 @@ def test_counts_rows_with_control_tokens_in_the_data(tmp_path: Path) -> None:
     hostile = '{"messages": [{"role": "user", "content": "a <|im_end|> b"}, {"role": "assistant", "content": "c"}]}'
     chats = write_chats(tmp_path, [CHATS[0], hostile, CHATS[2]])
     shown = ("show", chats, "-p", write_policy(tmp_path), "-t", "builtin")
-    assert "control tokens in the data of 1 of 3 rows: row 2" in cli(*shown).out
+    said = cli(*shown).out
+    assert (
+        "1 row with control tokens in the data: `<|im_end|>` (row 2); to the model they are the template's own" in said
+    )
+    # What it says to do makes plain text of them.
+    (tmp_path / "d.yaml").write_text("template_kwargs: {sanitize_control_tokens: true}\n")
+    assert "`template_kwargs: {sanitize_control_tokens: true}` in a dataset file makes plain text of them" in said
+    assert "control tokens" not in cli(*shown, "--dataset", tmp_path / "d.yaml").out
     document = cli(*shown, "--format", "json").document
     assert 1 == document["rows_with_control_tokens"]
+    assert [{"token": "<|im_end|>", "rows": 1, "first_rows": [2]}] == document["control_tokens"]
     assert 0 == cli(*shown, "--row", "1", "--format", "json").document["rows_with_control_tokens"]
 
 

@@ -160,6 +160,8 @@ def token_runs(row: ShownRow, *, single: bool = False) -> list[TokenRun]:
         piece_end_C[heads], changed_C[heads],
     )  # fmt: skip
     runs: list[TokenRun] = []
+    # All of them at once: most runs are of another segment than the last.
+    segments = tuple(chat.segments)
     shown, turn = 0, None
     for first, last, start, end, weight, rule, reason, segment, owner, *pieces, changed in zip(
         *(column.tolist() for column in columns)
@@ -167,7 +169,7 @@ def token_runs(row: ShownRow, *, single: bool = False) -> list[TokenRun]:
         # Characters that no token covers belong to the turn before them.
         if start > shown:
             runs.append(_gap(shown, start, turn))
-        turn = chat.segments[owner].turn if chat.segments else None
+        turn = segments[owner].turn if segments else None
         shown = max(shown, end)
         runs.append(
             TokenRun(

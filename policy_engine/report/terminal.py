@@ -133,33 +133,36 @@ def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[R
 
     Rich looks for words in each line that it is given, so a line that fits is given to it in its last form.
     """
-    line: list[Styled] = []
-    size = 0
     # Without colours a style changes nothing, so all lines go to rich as one text.
-    is_plain = console.color_system is None
-    plain: list[str] = []
+    if console.color_system is None:
+        plain = "".join(text for text, _ in pieces)
+        yield Segment("\n".join(_folded(plain.split("\n"), console, width)) + "\n")
+        return
+    line: list[Styled] = []
     for text, style in (*pieces, ("\n", "")):
         for number, part in enumerate(text.split("\n")):
             if number:
-                whole = "".join(own for own, _ in line)
-                # A wide character takes two columns, so that only plain lines are known to fit by their length.
-                fits = size <= width and _NARROW.fullmatch(whole)
-                if is_plain:
-                    folded = (
-                        [whole] if fits else [own.plain for own in Text(whole).wrap(console, width, overflow="fold")]
-                    )
-                    plain += folded
-                elif fits:
+                if _fits("".join(own for own, _ in line), width):
                     yield from (Segment(own, console.get_style(name) if name else None) for own, name in line)
                     yield Segment.line()
                 else:
                     yield Text.assemble(*line, overflow="fold", no_wrap=False)
-                line, size = [], 0
+                line = []
             if part:
                 line.append((part, style))
-                size += len(part)
-    if plain:
-        yield Segment("\n".join([*plain, ""]))
+
+
+def _folded(lines: Iterable[str], console: Console, width: int) -> Iterator[str]:
+    for line in lines:
+        if _fits(line, width):
+            yield line
+        else:
+            yield from (own.plain for own in Text(line).wrap(console, width, overflow="fold"))
+
+
+def _fits(line: str, width: int) -> bool:
+    # A wide character takes two columns, so that only plain lines are known to fit by their length.
+    return len(line) <= width and _NARROW.fullmatch(line) is not None
 
 
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Styled]:

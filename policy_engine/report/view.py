@@ -170,6 +170,7 @@ def _turns(chat: RenderedChat, cells: Sequence[Cell]) -> tuple[TurnView, ...]:
     turns: list[TurnView] = []
     pending: list[Cell] = []
     owner: int | None = None
+    segments = tuple(chat.segments)
 
     def close() -> None:
         if pending:
@@ -179,7 +180,7 @@ def _turns(chat: RenderedChat, cells: Sequence[Cell]) -> tuple[TurnView, ...]:
 
     for cell in cells:
         # Characters without a token stay with the turn before them.
-        turn = chat.segments[cell.tokens[0].segment].turn if cell.tokens and chat.segments else owner
+        turn = segments[cell.tokens[0].segment].turn if cell.tokens and segments else owner
         if turn != owner:
             close()
             owner = turn

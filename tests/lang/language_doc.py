@@ -25,11 +25,15 @@ _BLOCK = re.compile(r"```policy(?P<on>[^\n]*)\n(?P<text>.*?)```\n(?:\n```text\n(
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A policy of the page; `masked` is what the page says comes out, where it names a conversation."""
+    """A policy of the page; `masked` is what the page says comes out, where it names a conversation.
+
+    With `open`, the last message of the conversation stays open (`continue_final_message`).
+    """
 
     text: str
     conversation: str | None
     weights: bool
+    open: bool
     masked: str | None
 
 
@@ -43,7 +47,8 @@ def run(example: Example) -> str:
     """The text of the example's conversation, as the page shows it."""
     masker = Masker(compile_text(example.text), load_tokenizer("builtin"))
     messages = conversations()[example.conversation or ""]
-    row = masker.mask(Conversation(messages=tuple(messages)))
+    open_field = "content" if example.open else None
+    row = masker.mask(Conversation(messages=tuple(messages), continue_final_message=open_field))
     return marked_row(row, weights=example.weights).rstrip("\n") + "\n"
 
 
@@ -56,7 +61,13 @@ def conversations() -> dict[str, list[dict[str, Any]]]:
 def _example(match: re.Match[str]) -> Example:
     words = match["on"].split()
     named = next((w.removeprefix("on=") for w in words if w.startswith("on=")), None)
-    return Example(text=match["text"], conversation=named, weights="weights" in words, masked=match["masked"])
+    return Example(
+        text=match["text"],
+        conversation=named,
+        weights="weights" in words,
+        open="open" in words,
+        masked=match["masked"],
+    )
 
 
 def accept() -> None:

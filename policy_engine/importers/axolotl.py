@@ -50,6 +50,10 @@ _TEMPLATES: Final = {
     "llama3", "llama3_2_vision", "llama4", "llava", "metharme", "mistral_v1", "mistral_v2v3", "mistral_v3_tekken",
     "mistral_v7_tekken", "nemotron_h", "phi_3", "phi_35", "phi_4", "pixtral", "qwen2_vl", "qwen3", "qwen3_5", "qwen_25",
 }  # fmt: skip
+_INSTEAD: Final = (
+    "only `chat_template` says its mask in settings. To train answers under the model's chat template, no import is "
+    "needed: `policy-engine apply DATA -p axolotl -t TOKENIZER -o OUT` reads Alpaca and ShareGPT rows as they are"
+)
 _FALLBACK: Final = "tokenizer_default_fallback_"
 _LENGTH: Final = 512
 """axolotl's `sequence_len` if it is not set."""
@@ -94,9 +98,7 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
     # axolotl lets a mapping be a type: a prompt that is written in place.
     kind = "a prompt of its own" if isinstance(entry.get("type"), dict) else entry.get("type")
     if kind != "chat_template":
-        raise cannot(
-            "type", where, f"`{kind}` masks by code of its own", "only `chat_template` says its mask in settings"
-        )
+        raise cannot("type", where, f"`{kind}` masks by code of its own", _INSTEAD)
     refuse_unknown(entry, _ENTRY, where)
     if "eot_tokens" in entry:
         raise cannot("eot_tokens", where, "axolotl reads it at the top of the file only", "move it there")

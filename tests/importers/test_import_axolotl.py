@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError
 from policy_engine.data.dataset import load_dataset_spec
+from tests.cli.support import cli
 from tests.importers.importing import MESSAGES, imported, trained
 
 
@@ -328,6 +331,21 @@ def test_axolotl_several_datasets(tmp_path: Path) -> None:
     config = _axolotl()
     config["datasets"].append({"path": "y.jsonl", "type": "chat_template", "train_on_eos": "none"})
     assert ["run-0", "run-1"] == [item.name for item in imported("axolotl", config, tmp_path)]
+
+
+def test_what_a_refused_type_advises_masks_alpaca_rows(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as error:
+        imported("axolotl", _axolotl(type="alpaca"), tmp_path)
+    command = re.search(r"`policy-engine (apply .*?)`", error.value.help or "")
+    assert command is not None
+    rows, out = tmp_path / "alpaca.jsonl", tmp_path / "out.jsonl"
+    rows.write_text('{"instruction": "Add", "input": "2 + 2", "output": "4"}\n')
+    given = {"DATA": str(rows), "TOKENIZER": "builtin", "OUT": str(out)}
+    ran = cli(*(given.get(word, word) for word in command[1].split()))
+    assert 0 == ran.code, ran.err
+    row = json.loads(out.read_text())
+    trained = [label for label in row["labels"] if label >= 0]
+    assert "4<|im_end|>" == load_tokenizer("builtin").tokenizer.decode(trained)
 
 
 @pytest.mark.parametrize(

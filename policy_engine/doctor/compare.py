@@ -39,8 +39,8 @@ _HELP: Final[dict[str, dict[str, str]]] = {
         "": "use a collator that keeps labels",
     },
     "weights-ignored": {
-        "trl": "use `weighted_trainer(SFTTrainer, denominator=…)` with `remove_unused_columns=False` and no packing "
-        "by TRL",
+        "trl": "use `weighted_trainer(SFTTrainer, denominator=…)`: with `remove_unused_columns=False` and "
+        "`PaddingCollator` where TRL neither packs nor cuts rows, else with the weights on the labels (`WeightCodes`)",
         "transformers": "use `weighted_trainer(Trainer, denominator=…)` and set `remove_unused_columns=False`",
         "swift": "leave `is_binary_loss_scale` and `label_smoothing_factor` out: with either it drops weights",
         "": "this trainer has no per-token weights: leave them out of the policy",

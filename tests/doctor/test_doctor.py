@@ -16,7 +16,7 @@ import pytest
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, RowError
 from policy_engine.doctor import runners
-from policy_engine.doctor.compare import compare, dropped, explain_loss
+from policy_engine.doctor.compare import compare, dropped, explain_loss, trap
 from policy_engine.doctor.examination import Examination
 from policy_engine.doctor.examine import examine
 from policy_engine.doctor.samples import Document, Sample, read_sample
@@ -53,6 +53,20 @@ def test_good_rows_have_nothing_to_say() -> None:
 )
 def test_traps_in_the_data(row: dict[str, Any], code: str) -> None:
     assert [code] == codes(sample(row))
+
+
+def test_the_help_for_lost_weights_and_the_page_name_the_same_ways() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "trainers.md").read_text(encoding="utf-8")
+    section = " ".join(page.split("\n## Weights\n")[1].split())
+    help = trap("weights-ignored", "trl", "lost").help
+    for words in (
+        "`weighted_trainer(SFTTrainer, denominator=…)`", "`remove_unused_columns=False`", "`PaddingCollator`",
+        "here TRL neither packs nor cuts rows",
+    ):  # fmt: skip
+        assert words in help, words
+        assert words in section, words
+    assert "WeightCodes" in help
+    assert "WeightCodes" in section
 
 
 def test_data_of_which_nothing_is_trained_is_an_error() -> None:

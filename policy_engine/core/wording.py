@@ -22,6 +22,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def install(extra: str) -> str:
+    """The command that installs an extra, in a clone and after the first release.
+
+    >>> install("play")
+    "pip install '.[play]' in a clone; from the first release on: pip install 'chat-policy-engine[play]'"
+    """
+    return f"pip install '.[{extra}]' in a clone; from the first release on: pip install 'chat-policy-engine[{extra}]'"
+
+
 def article(name: str) -> str:
     """`a` or `an`, by the name's first sound: `an assistant`, `a user`.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.wording import install
 from policy_engine.play.loaded_rows import Board
 
 
@@ -41,5 +42,5 @@ def check_installed() -> None:
     if find_spec("gradio") is None:
         raise ConfigError(
             "the live page needs Gradio, which is not installed",
-            help="install the extra: pip install 'chat-policy-engine[play]'",
+            help=f"install the extra: {install('play')}",
         )

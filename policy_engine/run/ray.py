@@ -20,6 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from policy_engine.core.errors import ConfigError, DataError
+from policy_engine.core.wording import install
 from policy_engine.run.batches import MaskingTransform
 from policy_engine.run.folder import Engine, Results
 from policy_engine.run.input_spans import InputSpan
@@ -145,7 +146,7 @@ def _ray() -> Any:
         import ray.data
         import ray.exceptions
     except ImportError:
-        raise ConfigError("Ray is not installed", help="pip install 'chat-policy-engine[ray]'") from None
+        raise ConfigError("Ray is not installed", help=install("ray")) from None
     # A cluster that the caller is connected to is used as it is.
     if not ray.is_initialized():
         try:

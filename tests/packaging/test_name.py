@@ -66,3 +66,15 @@ def test_advice_names_the_distribution_and_extras_that_exist() -> None:
         for match in re.finditer(r"pip install [^\n`]*?(?<!chat-)(?<![\w/])policy-engine\b", text):
             pytest.fail(f"{path.relative_to(ROOT)}: {match[0]}")
     assert seen >= 8
+
+
+def test_advice_works_before_a_release_too() -> None:
+    """A package that is not on the index yet cannot be installed from there: each page says what a clone does."""
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    lines = [(page, line) for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    named = [(page, line) for page, line in lines if re.search(r"pip install '?chat-policy-engine", line)]
+    assert 8 <= len(named)
+    assert [] == [(page.name, line) for page, line in named if "from the first release on: " not in line]
+    for page, line in named:
+        extra = re.search(r"chat-policy-engine(\[[\w,]+\])", line)
+        assert f"'.{extra[1]}'" in line if extra else "pip install ." in line, (page.name, line)

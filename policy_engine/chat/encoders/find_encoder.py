@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from policy_engine.chat.tokens.cached import CachedTokenizer
 from policy_engine.chat.tokens.load import load_transformers, usable
 from policy_engine.core.errors import TokenizerError
-from policy_engine.core.wording import first_line
+from policy_engine.core.wording import first_line, install
 
 if TYPE_CHECKING:
     from policy_engine.chat.encoders.protocol import Encoder
@@ -147,7 +147,7 @@ def _mistral_file(path: Path) -> Encoder:
     if find_spec("mistral_common") is None:
         raise TokenizerError(
             f"`{path}` is read by mistral-common, which is not installed",
-            help='`pip install "chat-policy-engine[mistral]"`, or pass a tokenizer with its chat template',
+            help=f"{install('mistral')}; or pass a tokenizer with its chat template",
         )
     from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 

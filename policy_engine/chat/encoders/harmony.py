@@ -22,7 +22,7 @@ from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.chat.variables import Inputs
 from policy_engine.core.errors import PolicyEngineError, TemplateError, TokenizerError
 from policy_engine.core.vocabulary import REASONING_ALIASES
-from policy_engine.core.wording import first_line
+from policy_engine.core.wording import first_line, install
 
 _NAMED: Final = {"bos_token": "<|startoftext|>", "eos_token": "<|return|>", "pad_token": "<|endoftext|>"}
 _ARGUMENTS: Final = ("reasoning_effort", "model_identity", "conversation_start_date", "knowledge_cutoff")
@@ -174,7 +174,7 @@ def load_harmony(name: str = "HarmonyGptOss") -> HarmonyEncoder:
     except ImportError as error:
         raise TokenizerError(
             "Harmony is the package openai-harmony, which is not installed",
-            help='`pip install "chat-policy-engine[harmony]"`',
+            help=install("harmony"),
         ) from error
     try:
         return HarmonyEncoder(load_harmony_encoding(name))

@@ -16,7 +16,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, Final
 
 from policy_engine.core.errors import ConfigError, MediaError
-from policy_engine.core.wording import a_kind, first_line
+from policy_engine.core.wording import a_kind, first_line, install
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -244,9 +244,7 @@ def _opened(source: Any, options: MediaOptions, place: str) -> tuple[Image, str]
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:
-        raise ConfigError(
-            "images need Pillow, which is not installed", help="pip install 'chat-policy-engine[media]'"
-        ) from error
+        raise ConfigError("images need Pillow, which is not installed", help=install("media")) from error
     if isinstance(source, Image.Image):
         return source, f"the image of {place}"
     # By the module's name, so that numpy is not imported for rows without arrays.

@@ -22,6 +22,7 @@ from policy_engine.core.errors import TokenizerError
 from policy_engine.core.memory import give_back
 from policy_engine.core.source import common_prefix
 from policy_engine.core.versions import version_of
+from policy_engine.core.wording import install
 
 SAMPLED: Final = 1_000
 """One text in so many is read twice as a run goes on."""
@@ -136,11 +137,11 @@ def load_backend(name: str, definition: Callable[[], bytes], *, normalizes: bool
 
     `definition` gives the text of its `tokenizer.json`; without `normalizes` its normalizer is left out.
 
-    >>> load_backend("no-such-package", bytes)
-    "the package no-such-package is not installed: pip install 'chat-policy-engine[fast]'"
+    >>> load_backend("no-such-package", bytes).partition(":")[0]
+    'the package no-such-package is not installed'
     """
     if version_of(name) is None:
-        return f"the package {name} is not installed: pip install 'chat-policy-engine[fast]'"
+        return f"the package {name} is not installed: {install('fast')}"
     try:
         backend = PACKAGES[name]
         return backend.of(plain_definition(definition(), normalizes=normalizes, looks_ahead=backend.looks_ahead))

@@ -7,6 +7,7 @@ import gc
 from policy_engine.cli.options import FormatWithoutFindingsOption
 from policy_engine.cli.outcome import Outcome
 from policy_engine.core.errors import ConfigError
+from policy_engine.core.wording import install
 
 
 def lsp(format: FormatWithoutFindingsOption = "text") -> Outcome:
@@ -19,7 +20,7 @@ def lsp(format: FormatWithoutFindingsOption = "text") -> Outcome:
             raise
         raise ConfigError(
             "the language server needs pygls, which is not installed",
-            help="install the extra: pip install 'chat-policy-engine[lsp]'",
+            help=f"install the extra: {install('lsp')}",
         ) from error
     # A long policy is a hundred thousand objects at each edit, hardly one in a cycle: Python would look through all of
     # them again and again.

@@ -19,6 +19,7 @@ from operator import or_
 from typing import Any, Final, Protocol
 
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.wording import install
 
 BITSET_LIMIT: Final = 1 << 14
 """Assignments up to which bitsets are faster than a BDD."""
@@ -93,7 +94,7 @@ def make_space(sizes: Sequence[int]) -> Space:
             return _Bitsets(sizes)
         raise TooLarge(
             "the policy has more free conditions than bitsets can hold, and the library `dd` is not installed",
-            help="install the extra: pip install 'chat-policy-engine[proof]'",
+            help=f"install the extra: {install('proof')}",
         ) from None
     make: Any = library.BDD  # which is abstract to a type checker
     return _Diagrams(sizes, make())

@@ -37,7 +37,7 @@ def test_without_gradio_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     ran = cli("play")
     assert 2 == ran.code
     assert "error[PE503]: the live page needs Gradio, which is not installed" in ran.err
-    assert "help: install the extra: pip install 'chat-policy-engine[play]'" in ran.err
+    assert "help: install the extra: pip install '.[play]' in a clone; from the first release on: " in ran.err
 
 
 def test_alone_it_opens_on_the_sample_and_a_preset(served: Boards) -> None:

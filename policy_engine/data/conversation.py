@@ -273,7 +273,7 @@ def question_of(row: Mapping[str, Any], spec: Format, instruction: str) -> list[
 def check_no_input(row: Mapping[str, Any], spec: Format) -> None:
     """Raises RowError for text that belongs behind a prompt, where that is a list of messages."""
     given = None if spec.input is None else column(row, spec.input)
-    if given:
+    if isinstance(given, str) and given.strip():
         refuse(
             f"`{spec.prompt}` is a list of messages, and the text of `{spec.input}` has no place in it",
             "put it into the messages, or say in a dataset file that it is not meant: `messages: {input: null}`",

@@ -141,7 +141,7 @@ class DatasetSpec:
         # Names of columns and keys alone leave the format to the rows.
         how = "as" if self.kind else "with what"
         made = named_format(kind, description=f"read as `{kind}`, {how} {self.name} declares", **names)
-        return noted(made, sample, declared=self.names)
+        return noted(made, sample, declared={*self.names, *(["format"] if self.kind else [])})
 
     def format_of_messages(self, messages: list[Any]) -> Format:
         """The format of a list of messages that is given by itself.

@@ -49,7 +49,8 @@ def read_judged(row: Any, spec: Format) -> Pair | Judged:
     """The pair, or the judged answer, of one dataset row.
 
     Text is a user's message in the prompt, and the model's in an answer. Without a prompt, the messages that both
-    answers begin with are the prompt; of a judged conversation these are all messages but the last.
+    answers begin with are the prompt; of a judged conversation, and of one with the other answer as text, these are
+    all messages but the last.
 
     Raises RowError where the row has another shape, both answers are the same, or they have no prompt in common.
 
@@ -82,6 +83,9 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
     answers = {name: _messages(row, option, name, spec, "assistant") for option, name in columns}
     chosen, rejected = answers[spec.chosen], answers[spec.rejected]
     prompt = _prompt(row, spec)
+    if prompt is None and isinstance(rejected, str) and len(chosen) > 1 and not isinstance(chosen, str):
+        # ms-swift's: text that another answer than the conversation's last message would be.
+        prompt, chosen = chosen[:-1], chosen[-1:]
     if prompt is None and (isinstance(chosen, str) or isinstance(rejected, str)):
         name = spec.chosen if isinstance(chosen, str) else spec.rejected
         meant = key_meant("prompt", spec.prompt, row)

@@ -39,6 +39,9 @@ def texts(row: Any, **spec: Any) -> tuple[str, list[list[tuple[str, str]]], int]
         {"messages": [USER], "chosen": BOT, "rejected": {"role": "assistant", "content": "b"}},
         {"messages": [USER], "chosen": "a", "rejected": "b"},
         {"instruction": "q", "chosen": "a", "rejected": "b"},
+        {"messages": [USER, BOT], "rejected_response": "b"},
+        {"messages": [USER, BOT], "rejected_messages": [USER, {"role": "assistant", "content": "b"}]},
+        {"conversations": [HUMAN, GPT], "rejected_response": "b"},
     ],
 )
 @pytest.mark.parametrize("declared", [{}, {"kind": "preference"}, {"pairs": "dpo"}])
@@ -164,6 +167,9 @@ def test_a_truth_value_beside_conversations_is_named(row: Any) -> None:
     (said,) = detect_format([row]).unused
     assert said.startswith("column `label` is not read as whether the answer is wanted")
     assert () == detect_format([{**row, "label": 3}]).unused
+    kind = detect_format([row]).kind
+    assert f"`format: {kind}` says that it is not that" in said
+    assert () == DatasetSpec(kind=kind).format_of([row]).unused
 
 
 def test_columns_of_a_whole_conversation_are_no_pair_by_themselves() -> None:

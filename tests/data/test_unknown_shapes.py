@@ -40,6 +40,7 @@ def help_for(row: dict[str, Any]) -> str:
         {"text": "hi", "answer": "yo"},
         {"prompt": "hi", "chosen": "yo", "reject": "no"},
         {"question": "hi", "response_chosen": "yo", "response_rejected": "no"},
+        {"query": "hi", "response": "yo", "rejected_response": "no"},
         {"ask": "hi", "goodReply": "yo", "badReply": "no", "score": 3},
         {"preferred": [HI, YO], "other_bad": [HI, {"role": "assistant", "content": "no"}]},
         {"dialogues": [{"speaker": "user", "text": "hi"}, {"speaker": "assistant", "text": "yo"}]},

@@ -150,7 +150,9 @@ def no_pairs(rows: list[Any]) -> ConfigError:
 
 def _as_pair(row: Mapping[str, Any], texts: list[str]) -> str | None:
     """The help where two columns look like the better and the worse answer."""
-    chosen, rejected = _with_word(_CHOSEN, texts), _with_word(_REJECTED, texts)
+    rejected = _with_word(_REJECTED, texts)
+    # `response` beside `rejected_response` is the preferred one.
+    chosen = _with_word(_CHOSEN, texts) or (_known(ANSWERS, [t for t in texts if t != rejected]) if rejected else None)
     if chosen is None or rejected is None or answer_kind(row[chosen]) != answer_kind(row[rejected]):
         return None
     answers = [row[chosen], row[rejected]]

@@ -22,6 +22,8 @@ from policy_engine.data.formats import (
 LABELS: Final = ("kto_tag", "label")
 """Columns that say whether an answer is wanted: LLaMA-Factory's name, and TRL's."""
 _PAIR: Final = (("chosen", "chosen"), ("rejected", "rejected"))
+_WORSE: Final = ("rejected_response", "rejected_messages")
+"""Columns of ms-swift's, which hold the other answer beside a conversation that ends with the preferred one."""
 _QUESTION: Final = (("prompt", "instruction"), ("input", "input"), ("history", "history"))
 """Alpaca's columns of a question."""
 _LIST_COLUMNS: Final = ("prompt", "completion", "chosen", "rejected")
@@ -106,14 +108,14 @@ def opens_whole(value: Any) -> bool:
 
 def _pair_in(row: Mapping[str, Any]) -> RowShape | None:
     """The shape of a row with two answers, if it also has what they answer."""
+    for name in (*USUAL_FIELDS, *(name for _, name in _lists_of(row) if name not in ("chosen", "rejected", *_WORSE))):
+        shape = _pair_to(row, name)
+        if shape is not None:
+            return shape
     if not _holds_pair(row):
         return None
     if row.get("prompt") is not None:
         return RowShape("preference", _PAIR)
-    for name in (*USUAL_FIELDS, *(name for _, name in _lists_of(row) if name not in ("chosen", "rejected"))):
-        shape = _pair_to(row, name)
-        if shape is not None:
-            return shape
     answers = (row["chosen"], row["rejected"])
     if all(map(opens_whole, answers)):
         return RowShape("preference", _PAIR)
@@ -125,21 +127,22 @@ def _pair_in(row: Mapping[str, Any]) -> RowShape | None:
 
 
 def _pair_to(row: Mapping[str, Any], name: str) -> RowShape | None:
-    """The shape of a row with two answers to the conversation in a column, which waits for one."""
-    if row.get("prompt") is not None or not _holds_pair(row):
-        return None
+    """The shape of a row with a conversation in a column, and two answers to it or another one."""
+    last = None if row.get("prompt") is not None else _role_at(row.get(name), -1)
     # After an answer there is nothing to answer: then the column is a conversation of its own (UltraFeedback).
-    waits = _role_at(row.get(name), -1) in ("user", "tool")
-    return RowShape("preference", (("prompt", name), *_PAIR)) if waits else None
+    if last in ("user", "tool") and _holds_pair(row):
+        return RowShape("preference", (("prompt", name), *_PAIR))
+    worse = next((other for other in _WORSE if _is_answer(row.get(other))), None)
+    return RowShape("preference", (("chosen", name), ("rejected", worse))) if last == "assistant" and worse else None
 
 
 def _holds_pair(row: Mapping[str, Any]) -> bool:
-    """True if `chosen` and `rejected` are messages or text."""
-    answers = [row.get(name) for name in ("chosen", "rejected")]
-    return all(
-        answer_kind(answer) in ("messages", "sharegpt") or (isinstance(answer, str) and list_kind(answer) is None)
-        for answer in answers
-    )
+    return _is_answer(row.get("chosen")) and _is_answer(row.get("rejected"))
+
+
+def _is_answer(value: Any) -> bool:
+    """True for messages and for text."""
+    return answer_kind(value) in ("messages", "sharegpt") or (isinstance(value, str) and list_kind(value) is None)
 
 
 def _judged_in(row: Mapping[str, Any], labels: Iterable[str]) -> RowShape | None:

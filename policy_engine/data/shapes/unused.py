@@ -39,8 +39,8 @@ def noted(format: Format, rows: Iterable[Any], declared: Container[str] = ()) ->
     """The format, with a sentence in `unused` for each column that is left over.
 
     These are tools where the format finds no tools, a system prompt, the messages before conversations that open with
-    an answer, and the answer to conversations that end with the user. `declared` are options that a dataset file sets,
-    and which therefore say nothing.
+    an answer, the answer to conversations that end with the user, and whether an answer is wanted. `declared` are
+    options that a dataset file sets, `format` among them, and which therefore say nothing.
 
     >>> from policy_engine.data.formats import named_format
     >>> row = {"messages": [{"role": "user", "content": "Hi"}], "answer": "Yes."}
@@ -52,7 +52,7 @@ def noted(format: Format, rows: Iterable[Any], declared: Container[str] = ()) ->
         *_inputs(fitting, format, declared),
         *_openings(fitting, format),
         *_answers(fitting, format),
-        *_judgements(fitting, format),
+        *(() if "format" in declared else _judgements(fitting, format)),
     )
     description = "; ".join([format.description, *found])
     return replace(format, unused=found, description=description) if found else format
@@ -62,7 +62,7 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format, declared: Contain
     for option, names, is_one, does in (
         ("tools", _TOOLS, _holds_tools, "gives it to the template"),
         ("system", _SYSTEMS, _is_system, "puts it in front"),
-        ("input", _contexts(rows, format), None, "puts it behind the instruction"),
+        ("input", _contexts(rows, format), None, "puts it behind the question"),
     ):
         # Of a prompt and its answers, an `input` alone does not say that they are that.
         also = f"format: {format.kind}, " if option == "input" and format.kind != "alpaca" else ""
@@ -203,7 +203,7 @@ def _judgements(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[s
     if format.kind in ("messages", "sharegpt", "alpaca") and any(has_truth_value(row, "label") for row in rows):
         yield (
             "column `label` is not read as whether the answer is wanted: `messages: {format: unpaired_preference}` in "
-            "a dataset file, or `--pairs kto`, reads it so"
+            f"a dataset file, or `--pairs kto`, reads it so, and `format: {format.kind}` says that it is not that"
         )
 
 

@@ -13,7 +13,7 @@ from tokenizers import normalizers
 
 from policy_engine.chat.tokens.check_texts import stress_corpus
 from policy_engine.chat.tokens.locator import TokenLocator
-from policy_engine.chat.tokens.nfc import is_kept, is_normal, without_normalizer
+from policy_engine.chat.tokens.nfc import is_kept, is_normal, rare_in, without_normalizer
 from tests.support.tokenizers import load
 
 
@@ -77,6 +77,11 @@ def test_text_in_normal_form_is_proven_by_sums(monkeypatch):
         assert not is_kept(text)
         locator.locate([text])
     assert joined
+
+
+@given(st.text(max_size=30))
+def test_rare_characters_are_those_that_are_not_certainly_normal(text):
+    assert rare_in(text) == {char for char in text if not is_normal(char)}
 
 
 @given(st.text(max_size=30))

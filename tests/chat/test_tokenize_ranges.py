@@ -58,7 +58,7 @@ def test_places_within_a_text_are_right_however_much_is_before_it():
     table = ByteTable(pieces=[b"Hi", b"!", b"\xc3", b"\xa9", b"long"], added=frozenset(), ascii_proves=True)
     table.__dict__["_lengths"] = np.int32([2, 1, 1, 1, 1 << 30, -1])
     texts, ids = ["lang"] * 3 + ["Hi!", "é!"], [[4], [4], [4], [0, 1], [2, 3, 1]]
-    found = table.locate_many(texts, ids, [np.int32(i) for i in ids])
+    found = table.locate_many(texts, ids, [np.int32(i) for i in ids], normal=[False] * len(ids))
     assert found[:3] == [None] * 3
     assert [[places.tolist() for places in ranges] for ranges in found[3:] if ranges] == [
         [[0, 2], [2, 3]],
@@ -82,7 +82,10 @@ def test_many_texts_at_once_are_placed_as_each_alone():
         ("!", [0]),
     ]
     texts, ids = [text for text, _ in rows], [ids for _, ids in rows]
-    found = [r and [p.tolist() for p in r] for r in table.locate_many(texts, ids, [np.int32(i) for i in ids])]
+    found = [
+        r and [p.tolist() for p in r]
+        for r in table.locate_many(texts, ids, [np.int32(i) for i in ids], normal=[False] * len(ids))
+    ]
     assert found == [r and [p.tolist() for p in r] for r in map(table.locate, texts, ids)]
     assert found[2:] == [
         [[0, 2, 2, 3, 5], [2, 3, 3, 5, 6]],

@@ -138,14 +138,20 @@ class ByteTable:
         >>> table.locate("Ho!", [0, 1]) is None
         True
         """
-        return self.locate_many([text], [ids], [array_of(ids)])[0]
+        return self.locate_many([text], [ids], [array_of(ids)], normal=[False])[0]
 
     def locate_many(
-        self, texts: Sequence[str], ids: Sequence[Sequence[int]], arrays: Sequence[npt.NDArray[np.int32]]
+        self,
+        texts: Sequence[str],
+        ids: Sequence[Sequence[int]],
+        arrays: Sequence[npt.NDArray[np.int32]],
+        *,
+        normal: Sequence[bool],
     ) -> list[Ranges | None]:
         """`locate` for many texts.
 
-        The ranges are slices of the same arrays. `arrays` are the ids once more.
+        The ranges are slices of the same arrays. `arrays` are the ids once more; `normal` is True for texts that are
+        known to be in normal form C.
         """
         bounds = [0, *accumulate(map(len, arrays))]
         # Clipped, since a class of transformers may add ids that its backend does not have.
@@ -161,7 +167,7 @@ class ByteTable:
         ends_B = places_B[1:] - np.repeat(bases[:-1], np.diff(bounds))
         starts_B = ends_B - lengths_B
         found: list[Ranges | None] = []
-        for at, (text, total, (first, last)) in enumerate(zip(texts, totals, pairwise(bounds))):
+        for at, (text, total, (first, last), is_normal) in enumerate(zip(texts, totals, pairwise(bounds), normal)):
             places = starts_B[first:last], ends_B[first:last]
             if at in lost:
                 found.append(None)
@@ -169,12 +175,12 @@ class ByteTable:
                 # The usual row, which needs no bytes: most are English.
                 found.append(places)
             else:
-                found.append(self._located(text, ids[at], places, total))
+                found.append(self._located(text, ids[at], places, total, is_normal))
         return found
 
-    def _located(self, text: str, ids: Sequence[int], places: Ranges, total: int) -> Ranges | None:
+    def _located(self, text: str, ids: Sequence[int], places: Ranges, total: int, is_normal: bool) -> Ranges | None:
         data = (text if self.space == " " else text.replace(" ", self.space)).encode()
-        if total == len(data) and self._proven(text, data, ids):
+        if total == len(data) and self._proven(text, data, ids, is_normal):
             return character_ranges(text, data, *places)
         # The usual cases are over by now; what is left are tokenizers that insert spaces, and rows that no table
         # spells.
@@ -216,8 +222,8 @@ class ByteTable:
     def _sums_prove(self, text: str) -> bool:
         return self.sum_proves or (self.ascii_proves and text.isascii()) or (self.nfc_proves and is_kept(text))
 
-    def _proven(self, text: str, data: bytes, ids: Sequence[int]) -> bool:
-        if self._sums_prove(text):
+    def _proven(self, text: str, data: bytes, ids: Sequence[int], is_normal: bool) -> bool:
+        if (is_normal and self.nfc_proves) or self._sums_prove(text):
             return True
         # The dearest proof, and one for any tokenizer: the tokens spell the text.
         return b"".join([self.pieces[i] or b"" for i in ids]) == data

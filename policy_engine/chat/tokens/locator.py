@@ -175,11 +175,11 @@ class TokenLocator:
         self._as_called()
         results: list[Any] = [None] * len(texts)
         if table is not None and texts:
-            results = self._ids(texts)
+            results, normal = self._ids(texts)
             read = [i for i, ids in enumerate(results) if not isinstance(ids, AttributionError)]
             known = [results[i] for i in read]
             arrays = [array_of(ids) for ids in known]
-            places = table.locate_many([texts[i] for i in read], known, arrays)
+            places = table.locate_many([texts[i] for i in read], known, arrays, normal=[normal[i] for i in read])
             for i, ids, ids_T, ranges in zip(read, known, arrays, places):
                 results[i] = None if ranges is None else (ids, ids_T, ranges)
         # Rows that the bytes do not prove: few, and of any tokenizer with a lossy normalizer.
@@ -199,8 +199,8 @@ class TokenLocator:
                     results[i] = error
         return results
 
-    def _ids(self, texts: list[str]) -> list[Any]:
-        """The ids of each text, or the reason why it has no ids."""
+    def _ids(self, texts: list[str]) -> tuple[list[Any], list[bool]]:
+        """The ids of each text, or why it has no ids; True for texts known to be in normal form C."""
         if self.fast is None:
             return self._own_ids(texts)
         risk = self.fast.risk if isinstance(self.fast, CheckedBackend) else None
@@ -221,12 +221,14 @@ class TokenLocator:
                 help="run with --backend reference; the run does so by itself where it can read its input again",
             )
         results: list[Any] = [None] * len(texts)
+        # Where the normalizer makes that form only, texts in another one are a risk.
+        normal = [risk is not None and risk.only_nfc] * len(texts)
         # Both groups back in the order given.
         for i, ids in zip(rest, found):
             results[i] = ids
-        for i, ids in zip(own, self._own_ids([texts[i] for i in own]) if own else ()):
-            results[i] = ids
-        return results
+        for i, ids, is_so in zip(own, *self._own_ids([texts[i] for i in own])) if own else ():
+            results[i], normal[i] = ids, is_so
+        return results, normal
 
     def _is_read_twice(self, text: str, *, dense: bool) -> bool:
         if not dense:
@@ -245,19 +247,19 @@ class TokenLocator:
     def _unnormalizing(self) -> Any | None:
         return without_normalizer(self.backend)
 
-    def _own_ids(self, texts: list[str]) -> list[Any]:
-        """Ids in one call of the tokenizer, or in two: some texts go past its normalizer.
+    def _own_ids(self, texts: list[str]) -> tuple[list[Any], list[bool]]:
+        """`_ids` in one call of the tokenizer, or in two: some texts go past its normalizer.
 
         The normalizer leaves those texts alone.
         """
         light = self._unnormalizing
         if light is None:
-            return _ids_of(self.backend, texts)
+            return _ids_of(self.backend, texts), [False] * len(texts)
         normal = [is_normal(text) for text in texts]
         light.encode_special_tokens = self.backend.encode_special_tokens
         past = iter(_ids_of(light, [text for text, is_so in zip(texts, normal) if is_so]))
         through = iter(_ids_of(self.backend, [text for text, is_so in zip(texts, normal) if not is_so]))
-        return [next(past if is_so else through) for is_so in normal]
+        return [next(past if is_so else through) for is_so in normal], normal
 
     def _difference(self, texts: list[str], found: list[Any]) -> str | None:
         if not texts:

@@ -134,6 +134,8 @@ def test_text_behind_a_list_of_messages_is_refused() -> None:
         ({"prompt": "q", "completion": "a", "kto_tag": False}, {}),
         ({"conversations": [HUMAN, GPT], "label": False}, {"pairs": "kto"}),
         ({"messages": [USER, BOT], "label": False}, {"pairs": "kto"}),
+        ({"messages": [USER, BOT], "label": 0}, {"pairs": "kto"}),
+        ({"prompt": "q", "completion": "a", "label": 0}, {"pairs": "kto"}),
         ({"messages": [USER, BOT], "label": False}, {"kind": "unpaired_preference"}),
         ({"instruction": "q", "output": "a", "label": False}, {"kind": "unpaired_preference"}),
         ({"question": "q", "completion": "a", "kto_tag": False}, {"names": {"prompt": "question"}}),
@@ -202,6 +204,9 @@ def test_rows_that_are_no_preferences_are_refused_where_these_are_asked_for(
         DatasetSpec(pairs="dpo", **spec).format_of([row])
     assert help in str(caught.value.help)
     assert "prompt_completion" not in str(caught.value.help)
+    # A class or a score says nothing of whether an answer is wanted.
+    with pytest.raises(ConfigError):
+        DatasetSpec(pairs="kto", **spec).format_of([{**row, "label": 3}])
 
 
 def test_messages_that_are_given_alone_are_read_under_pairs_too() -> None:

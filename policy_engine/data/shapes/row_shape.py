@@ -51,23 +51,25 @@ def shape_of(row: Any, *, pairs: bool = False) -> RowShape | None:
     if not isinstance(row, Mapping):
         return None
     if pairs:
-        return _pair_in(row) or _judged_in(row, LABELS)
+        return _pair_in(row) or _judged_in(row, next((name for name in LABELS if _is_label(row.get(name))), None))
+    tag = LABELS[0] if has_truth_value(row, LABELS[0]) else None
     # The usual names first: a second list of messages beside them is something else, such as a rejected answer.
     for name in USUAL_FIELDS:
         kind = list_kind(row.get(name))
         if kind is not None:
-            return _pair_to(row, name) or _judged_in(row, LABELS[:1]) or RowShape(kind, (("field", name),))
+            return _pair_to(row, name) or _judged_in(row, tag) or RowShape(kind, (("field", name),))
     if "prompt" in row:
         for answer in ("completion", "response"):
             if answer in row:
+                label = next((name for name in LABELS if has_truth_value(row, name)), None)
                 names = (("prompt", "prompt"), ("completion", answer))
-                return _judged(row, names, LABELS) or RowShape("prompt_completion", names)
+                return _judged_in(row, label) or RowShape("prompt_completion", names)
     pair = _pair_in(row)
     if pair is not None:
         return pair
     if "instruction" in row and "output" in row:
         names = (("instruction", "instruction"), ("output", "output"))
-        return _judged_in(row, LABELS[:1]) or RowShape("alpaca", names)
+        return _judged_in(row, tag) or RowShape("alpaca", names)
     # Two lists of messages leave the choice to the user.
     lists = _lists_of(row)
     return RowShape(lists[0][0], (("field", lists[0][1]),)) if len(lists) == 1 else None
@@ -76,6 +78,11 @@ def shape_of(row: Any, *, pairs: bool = False) -> RowShape | None:
 def has_truth_value(row: Mapping[str, Any], name: str) -> bool:
     """True if a column says yes or no. A number may be a class or a score."""
     return isinstance(row.get(name), bool)
+
+
+def _is_label(value: Any) -> bool:
+    """True for what `read_judged` takes: yes or no, or 0 or 1, as some exports write them."""
+    return isinstance(value, int | float) and value in (0, 1)
 
 
 def answer_kind(value: Any) -> FormatKind | None:
@@ -145,22 +152,24 @@ def _is_answer(value: Any) -> bool:
     return answer_kind(value) in ("messages", "sharegpt") or (isinstance(value, str) and list_kind(value) is None)
 
 
-def _judged_in(row: Mapping[str, Any], labels: Iterable[str]) -> RowShape | None:
-    """The shape of a row with an answer, and one of some columns that says whether it is wanted."""
+def _judged_in(row: Mapping[str, Any], label: str | None) -> RowShape | None:
+    """The shape of a row with an answer, which column `label` judges; None without one of them."""
+    if label is None:
+        return None
+    names = _answer_in(row)
+    return None if names is None else RowShape("unpaired_preference", (*names, ("label", label)))
+
+
+def _answer_in(row: Mapping[str, Any]) -> tuple[tuple[str, str], ...] | None:
+    """The columns of an answer and what it answers."""
     if "prompt" in row:
         answer = next((name for name in ("completion", "response") if name in row), None)
-        return None if answer is None else _judged(row, (("prompt", "prompt"), ("completion", answer)), labels)
+        return None if answer is None else (("prompt", "prompt"), ("completion", answer))
     for name in (*USUAL_FIELDS, *(name for _, name in _lists_of(row))):
         if _role_at(row.get(name), -1) in ("assistant", CALL_ROLE):
-            return _judged(row, (("completion", name),), labels)
-    if isinstance(row.get("instruction"), str) and "output" in row:
-        return _judged(row, (*_QUESTION, ("completion", "output")), labels)
-    return None
-
-
-def _judged(row: Mapping[str, Any], names: tuple[tuple[str, str], ...], labels: Iterable[str]) -> RowShape | None:
-    label = next((name for name in labels if has_truth_value(row, name)), None)
-    return None if label is None else RowShape("unpaired_preference", (*names, ("label", label)))
+            return (("completion", name),)
+    is_alpaca = isinstance(row.get("instruction"), str) and "output" in row
+    return (*_QUESTION, ("completion", "output")) if is_alpaca else None
 
 
 def _lists_of(row: Mapping[str, Any]) -> list[tuple[FormatKind, str]]:

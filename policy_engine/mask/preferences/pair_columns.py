@@ -63,7 +63,7 @@ def columns_for(
     if kind == "unpaired_preference" and wanted not in (None, "kto"):
         raise ConfigError(
             f"answers with a label make no columns for `{wanted}`, which needs pairs",
-            help="leave out `pairs`, or say `pairs: kto`",
+            help="leave it out, or say `--pairs kto` (`pairs: kto` in a dataset file)",
         )
     trainer: PairColumns = wanted or ("kto" if kind == "unpaired_preference" else "dpo")
     reason = _refused(trainer, masker, unrolls=unrolls)

@@ -20,3 +20,8 @@ IMPORTERS: dict[str, Callable[[str], list[Imported]]] = {
     "openai": lambda config: from_openai(Path(config)),
 }
 """Importers by system. Each takes a file's path; for `swift` and `tinker`, the setting itself."""
+
+WITH_DATA: dict[str, Callable[[str, str], list[Imported]]] = {
+    "trl": lambda config, data: from_trl(Path(config), data),
+}
+"""Importers that write a shorter policy where the data is known."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from policy_engine.core.errors import DataError, PolicyEngineError
+from policy_engine.data.files.readers import read_rows
 from policy_engine.importers.imported import (
     Imported,
     cannot,
@@ -50,19 +53,69 @@ OTHER_TRAINERS: Final = {key: trainer for trainer, keys in _OTHERS.items() for k
 _PAIR: Final = "has sample.prompt and has sample.completion"
 _MOST: Final = 8
 """Messages of a completion that the policy tells from those of its prompt."""
-_IN_COMPLETION: Final = "turn.from_end == 0" + "".join(
-    f"\n  or turn.from_end == {place} and has sample.completion[{place}]" for place in range(1, _MOST)
-)
-_OPENS_COMPLETION: Final = "turn.from_end == 0 and not has sample.completion[1]" + "".join(
-    f"\n  or turn.from_end == {place} and has sample.completion[{place}] and not has sample.completion[{place + 1}]"
-    for place in range(1, _MOST)
-)
 
 
-def from_trl(path: Path) -> list[Imported]:
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """The rows that a policy is written for, of either kind unless the data says more.
+
+    `pairs` is True for rows of prompt and completion only, False for data without such a row. `most` is how many
+    messages a completion has at most.
+    """
+
+    pairs: bool | None = None
+    most: int = _MOST
+    data: str = ""
+
+    @classmethod
+    def of(cls, data: str) -> _Rows:
+        """The rows of a dataset, all of which are looked at. Raises what reading raises."""
+        kinds: set[bool] = set()
+        longest = 1
+        for _, row in read_rows(data):
+            if isinstance(row, PolicyEngineError):
+                raise row
+            is_pair = isinstance(row, Mapping) and "prompt" in row and "completion" in row
+            kinds.add(is_pair)
+            completion = row["completion"] if is_pair else None
+            longest = max(longest, len(completion) if isinstance(completion, list | tuple) else 1)
+        if not kinds:
+            raise DataError(f"`{data}` has no rows", help="leave out --data for a policy that fits any rows")
+        pairs = kinds.pop() if len(kinds) == 1 else None
+        return cls(pairs=pairs, most=min(longest, _MOST) if pairs else _MOST, data=data)
+
+    @property
+    def in_completion(self) -> str:
+        """The condition that a turn is of the completion, counted from the end.
+
+        >>> _Rows(most=1).in_completion
+        'turn.from_end == 0'
+        """
+        return "turn.from_end == 0" + "".join(
+            f"\n  or turn.from_end == {place} and has sample.completion[{place}]" for place in range(1, self.most)
+        )
+
+    @property
+    def opens_completion(self) -> str:
+        """The condition that a turn is the first of the completion."""
+        if self.most == 1:
+            return self.in_completion
+        return "turn.from_end == 0 and not has sample.completion[1]" + "".join(
+            f"\n  or turn.from_end == {at} and has sample.completion[{at}] and not has sample.completion[{at + 1}]"
+            for at in range(1, self.most)
+        )
+
+    def where(self, condition: str) -> str:
+        """A condition on turns of rows of prompt and completion."""
+        return condition if self.pairs else f"{_PAIR} and ({condition})"
+
+
+def from_trl(path: Path, data: str | None = None) -> list[Imported]:
     """TRL's `SFTConfig`, saved as YAML or JSON.
 
-    Raises ConfigError for keys of another trainer, and for those all but about masks.
+    Where the `data` is known, the policy has no rules for the other kind of rows.
+
+    Raises ConfigError for keys of another trainer, and for those all but about masks; and what reading the data raises.
     """
     config = read_config(path)
     # Before slips are looked for: `loss_weights` of DPO is no misspelling.
@@ -71,7 +124,7 @@ def from_trl(path: Path) -> list[Imported]:
         raise cannot("`, `".join(found), str(path), f"of {OTHER_TRAINERS[found[0]]} training, not of `SFTConfig`",
                      "only supervised fine-tuning has one mask; give its configuration")  # fmt: skip
     refuse_slips(config, MASKS, str(path))
-    rules, notes = _rules(config)
+    rules, notes = _rules(config, _Rows() if data is None else _Rows.of(data))
     return [
         Imported(
             name=path.stem,
@@ -83,7 +136,7 @@ def from_trl(path: Path) -> list[Imported]:
     ]
 
 
-def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def _rules(config: Mapping[str, Any], rows: _Rows) -> tuple[list[str], list[str]]:
     """Rules and notes of the two `…_only_loss` settings.
 
     If `completion_only_loss` is not set, it holds for prompts and completions; if it is set, it does nothing to other
@@ -94,22 +147,47 @@ def _rules(config: Mapping[str, Any]) -> tuple[list[str], list[str]]:
     # Set to false, it has no effect on any data.
     if only_completion is False:
         return rules, []
+    said = "is not set" if only_completion is None else "is set"
+    if rows.pairs is False:
+        return rules, [
+            f"`completion_only_loss` {said}, which does nothing to rows without `prompt` and `completion`, such as all "
+            f"of {rows.data}."
+        ]
     if only_answers:
         # Both settings at once: TRL multiplies the two masks.
-        rules.append(f"mask assistant where {_PAIR} and not ({_IN_COMPLETION})")
+        rules.append(f"mask assistant where {'' if rows.pairs else f'{_PAIR} and '}not ({rows.in_completion})")
     else:
+        # What no rule matches is masked, so that rows of one kind need no rule for the prompt.
+        rules = [] if rows.pairs else [*rules, f"mask everything where {_PAIR}"]
         rules += [
-            f"mask everything where {_PAIR}",
-            f"train turn where {_PAIR} and ({_IN_COMPLETION})",
-            f"mask header of assistant where {_PAIR} and ({_OPENS_COMPLETION})  # the generation prompt",
+            f"train turn where {rows.where(rows.in_completion)}",
+            f"mask header of assistant where {rows.where(rows.opens_completion)}  # the generation prompt",
             "on straddle train  # a token that is partly trained text is trained by TRL",
         ]
-    said = "is not set" if only_completion is None else "is set"
+    other = "" if rows.pairs else "; other rows are trained as without the setting"
+    only = f", as all of {rows.data} are," if rows.pairs else ""
+    long = (
+        f"Of a completion with more than {_MOST} messages, only the last {_MOST} are trained here: the policy counts "
+        "messages from the end. "
+        if rows.most == _MOST
+        else ""
+    )
     return rules, [
-        f"`completion_only_loss` {said}: in rows with `prompt` and `completion` only the completion is trained; other "
-        f"rows are trained as without the setting. Of a completion with more than {_MOST} messages, only the last "
-        f"{_MOST} are trained here: the policy counts messages from the end. Where prompt and completion are texts, "
-        "TRL uses no chat template, and its ids are others."
+        f"`completion_only_loss` {said}: in rows with `prompt` and `completion`{only} only the completion is trained"
+        f"{other}. {long}Where prompt and completion are texts, TRL uses no chat template, and its ids are others.",
+        *_how_to_shorten(rows),
+    ]
+
+
+def _how_to_shorten(rows: _Rows) -> list[str]:
+    if rows.pairs is not None:
+        return []
+    if rows.data:
+        return [f"{rows.data} has rows of both kinds, so that every condition asks which."]
+    return [
+        "The conditions on `sample.prompt` and `sample.completion` tell rows of prompt and completion from rows of "
+        "messages, and `turn.from_end` and `sample.completion[N]` the messages of a completion from its prompt's. "
+        "`policy-engine import trl CONFIG --data DATA` looks at your rows, and writes what these need."
     ]
 
 

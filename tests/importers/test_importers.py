@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import ConfigError, DataError
 from policy_engine.importers.registry import IMPORTERS
+from policy_engine.importers.trl import from_trl
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
+from tests.cli.support import cli
 from tests.importers.importing import MESSAGES, imported, trained
 
 ADDS_EMPTY_THINK = (
@@ -64,6 +67,55 @@ def test_trl_a_completion_of_several_messages(config: dict[str, Any], expected: 
     prompt = [*MESSAGES[:1], {"role": "user", "content": "One?"}, {"role": "assistant", "content": "1"}, MESSAGES[1]]
     labels = masker.batch({"prompt": [prompt], "completion": [MESSAGES[2:]]})["labels"][0]
     assert expected == masker.tokenizer.tokenizer.decode([label for label in labels if label >= 0])
+
+
+TWO: dict[str, Any] = {"prompt": MESSAGES[:2], "completion": MESSAGES[2:]}
+
+
+@pytest.mark.parametrize("config", [{}, {"completion_only_loss": False}, {"assistant_only_loss": True}])
+@pytest.mark.parametrize(
+    ("rows", "absent"),
+    [
+        ([{"messages": MESSAGES}], "sample."),
+        ([PAIR], "sample."),
+        ([PAIR, TWO], "has sample.prompt"),
+        ([TWO], "sample.completion[4]"),
+        ([{"prompt": "Two and two?", "completion": "Four."}], "sample."),
+        ([PAIR, {"messages": MESSAGES}], "no such text"),
+    ],
+)
+def test_trl_for_data_that_is_known(rows: list[Any], absent: str, config: dict[str, Any], tmp_path: Path) -> None:
+    data, path = tmp_path / "d.jsonl", tmp_path / "sft.yaml"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text(yaml.safe_dump({"learning_rate": 1, **config}))
+    (short,), (whole,) = from_trl(path, str(data)), from_trl(path)
+    rules = [line for line in short.policy_text.splitlines() if not line.startswith("#")]
+    assert absent not in "\n".join(rules)
+    if config == {"assistant_only_loss": True} and "messages" in rows[0]:
+        assert ["use trl_assistant_only"] == rules
+    # Shorter, and the same: token by token, over the rows that it was written for.
+    for row in rows:
+        one = {name: [value] for name, value in row.items()}
+        labels = [
+            Masker(compile_text(made.policy_text), load_tokenizer("builtin")).batch(one)["labels"]
+            for made in (short, whole)
+        ]
+        assert labels[0][0].tolist() == labels[1][0].tolist()
+
+
+def test_trl_with_data_on_the_command_line(tmp_path: Path) -> None:
+    data, path = tmp_path / "d.jsonl", tmp_path / "sft.yaml"
+    data.write_text(json.dumps({"messages": MESSAGES}) + "\n")
+    path.write_text("assistant_only_loss: true\n")
+    ran = cli("import", "trl", str(path), "--data", str(data))
+    assert (0, True, False) == (ran.code, "use trl_assistant_only" in ran.out, "turn.from_end" in ran.out)
+    assert "`policy-engine import trl CONFIG --data DATA` looks at your rows" in " ".join(
+        cli("import", "trl", str(path)).out.replace("\n#", " ").split()
+    )
+    ran = cli("import", "tinker", "TrainOnWhat.LAST_ASSISTANT_TURN", "--data", str(data))
+    assert (2, True) == (ran.code, "`import tinker` takes no --data" in ran.err)
+    data.write_text("no row\n")
+    assert 2 == cli("import", "trl", str(path), "--data", str(data)).code
 
 
 @pytest.mark.parametrize(

@@ -28,19 +28,29 @@ def import_(
         Path | None,
         typer.Option("-o", "--out", metavar="FOLDER", help="Write the files there (default: print them)."),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            "--data", metavar="DATA", help="For trl: the dataset, so that no rule is about rows that it does not have."
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     format: FormatWithoutFindingsOption = "text",
 ) -> Outcome:
     """Turn another system's configuration into a policy and a dataset file."""
     # Imported here: the other verbs need none of it.
-    from policy_engine.importers.registry import IMPORTERS
+    from policy_engine.importers.registry import IMPORTERS, WITH_DATA
     from policy_engine.lang.check import check_text
 
     if system not in IMPORTERS:
         systems = f"the systems are {', '.join(IMPORTERS)}"
         meant = did_you_mean(system, IMPORTERS)
         raise ConfigError(f"nothing imports `{system}`", help=f"{meant} {systems}" if meant else systems)
-    made = IMPORTERS[system](config)
+    if data is not None and system not in WITH_DATA:
+        raise ConfigError(
+            f"`import {system}` takes no --data", help=f"leave it out: it is for {', '.join(WITH_DATA)} alone"
+        )
+    made = IMPORTERS[system](config) if data is None else WITH_DATA[system](config, data)
     texts: dict[str, str] = {}
     for item in made:
         check_text(item.policy_text, name=f"{item.name}.policy")  # what is imported has to mean something
@@ -54,10 +64,10 @@ def import_(
     else:
         written = _write(out, texts, overwrite)
         parts = [Text(f"wrote {path}") for path in written]
-    data = [{"name": i.name, "policy": i.policy_text, "dataset": i.dataset_text, "notes": list(i.notes)} for i in made]
+    facts = [{"name": i.name, "policy": i.policy_text, "dataset": i.dataset_text, "notes": list(i.notes)} for i in made]
     # Datasets of one configuration share the warnings of the whole: once is enough.
     warnings = tuple(dict.fromkeys(warning for item in made for warning in item.warnings))
-    return Outcome(diagnostics=warnings, data={"imported": data, "written": written}, body=tuple(parts))
+    return Outcome(diagnostics=warnings, data={"imported": facts, "written": written}, body=tuple(parts))
 
 
 def _write(folder: Path, texts: Mapping[str, str], overwrite: bool) -> list[str]:

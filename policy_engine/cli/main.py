@@ -10,6 +10,7 @@ import os
 import sys
 from typing import Final
 
+from policy_engine.cli.frozen import compile_less
 from policy_engine.cli.garbage import collect_rarely
 
 _UNUSED: Final = frozenset({"regex", "interegular"})
@@ -19,6 +20,7 @@ _UNUSED: Final = frozenset({"regex", "interegular"})
 def main() -> None:
     """Runs the command of this process's arguments, and ends the process with its exit code."""
     collect_rarely()
+    compile_less()
     _replace_closed()
     # In this process alone, which is the command line's: elsewhere other code may use Lark with them.
     sys.meta_path.insert(0, _WithoutUnused())

@@ -111,6 +111,21 @@ def test_parts_of_a_content_are_searched_and_many_rows_are_counted() -> None:
     assert message.startswith("answers of 12 rows have `<tool_call>` in their content (rows 1, 2, 3, 4, 5, 6, 7, 8, …)")
 
 
+@pytest.mark.parametrize("option", [["--unroll"], ["--pairs", "dpo"]])
+def test_samples_of_one_row_count_once(option: list[str], tmp_path: Path) -> None:
+    data, policy = tmp_path / "d.jsonl", tmp_path / "p.policy"
+    policy.write_text("train assistant; train eos of assistant; mask assistant.tool_call\n")
+    chosen, rejected = WRITTEN[1], {"role": "assistant", "content": f"{WRITTEN[1]['content']} "}
+    row = (
+        {"messages": [*WRITTEN, USER, WRITTEN[1]]}
+        if option == ["--unroll"]
+        else {"prompt": [USER], "chosen": [chosen], "rejected": [rejected]}
+    )
+    data.write_text(f"{json.dumps(row)}\n" * 2)
+    ran = cli("apply", str(data), "-p", str(policy), "-t", "builtin", "-o", str(tmp_path / "out.jsonl"), *option)
+    assert "answers of 2 rows have `<tool_call>` in their content (rows 1, 2)" in " ".join((ran.out + ran.err).split())
+
+
 def test_without_a_policy_it_is_a_remark() -> None:
     seen = Evidence({("called", "[TOOL_CALLS]", ""): 1, ("called in", "[TOOL_CALLS]", "7"): 1})
     (finding,) = written_calls(None, seen)

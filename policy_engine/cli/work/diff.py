@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -28,7 +28,8 @@ from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.report.visible import around, one_line
 
-_BATCH = 64
+BATCH: Final = 64
+"""Rows that are tokenized at once."""
 _CONTEXT = 24
 _CHANGES = 3
 
@@ -45,7 +46,7 @@ def diff_rows(data: str, old: Masker, new: Masker, *, limit: int | None, listed:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # `apply` counts what never reached the text
         # In batches, so that the tokenizer is called once for many rows.
-        while batch := list(islice(rows, _BATCH)):
+        while batch := list(islice(rows, BATCH)):
             sides = [(number, told) for number, row in batch for told in conversations_of(row, format)]
             for (number, _), before, after in zip(sides, *_both([told for _, told in sides], old, new)):
                 found.add(number, source.where(number), before, after)
@@ -65,9 +66,14 @@ def conversations_of(row: Any, format: Any) -> list[Conversation | PolicyEngineE
 _Masked = list["MaskedRow | PolicyEngineError"]
 
 
+def masked(read: Sequence[Conversation | PolicyEngineError], masker: Masker) -> _Masked:
+    """Conversations masked with one call of the tokenizer; errors stay in their places."""
+    made = iter(masker.mask_batch(c for c in read if isinstance(c, Conversation)))
+    return [next(made) if isinstance(c, Conversation) else c for c in read]
+
+
 def _both(read: list[Conversation | PolicyEngineError], old: Masker, new: Masker) -> tuple[_Masked, _Masked]:
-    masked = iter(old.mask_batch(c for c in read if isinstance(c, Conversation)))
-    before: _Masked = [next(masked) if isinstance(c, Conversation) else c for c in read]
+    before = masked(read, old)
     return before, [_again(c, row, new) for c, row in zip(read, before)]
 
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.work.diff import conversations_of
+from policy_engine.cli.work.diff import BATCH, conversations_of, masked
 from policy_engine.cli.work.masked_rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.errors import PolicyEngineError
 from policy_engine.core.wording import counted
-from policy_engine.data.conversation import Conversation
 from policy_engine.data.files.readers import read_rows
 from policy_engine.mask.compare.fates import FATES
 from policy_engine.mask.compare.two_policies import weight_in_words
 from policy_engine.mask.compare.two_templates import ChangeKind, TemplateDiff, TextChange, Trained
 from policy_engine.mask.masker import Masker
-from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.warner import DataWarning
 from policy_engine.report.plain_table import PlainTable
 from policy_engine.report.styles import DOUBT, GOOD
@@ -47,19 +45,12 @@ def diff_templates(data: str, old: Masker, new: Masker, *, limit: int | None, li
     found = TemplateDiff(old=old.program, new=new.program, most=listed, description=format.description)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)  # `apply` counts what never reached the text
-        for number, row in rows:
-            for told in conversations_of(row, format):
-                found.add(number, source.where(number), _masked(told, old), _masked(told, new))
+        while batch := list(islice(rows, BATCH)):
+            sides = [(number, told) for number, row in batch for told in conversations_of(row, format)]
+            read = [told for _, told in sides]
+            for (number, _), before, after in zip(sides, masked(read, old), masked(read, new)):
+                found.add(number, source.where(number), before, after)
     return found
-
-
-def _masked(told: Conversation | PolicyEngineError, masker: Masker) -> MaskedRow | PolicyEngineError:
-    if isinstance(told, PolicyEngineError):
-        return told
-    try:
-        return masker.mask(told)
-    except PolicyEngineError as error:
-        return error
 
 
 def template_facts(data: str, found: TemplateDiff) -> dict[str, Any]:

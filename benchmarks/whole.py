@@ -1,7 +1,7 @@
 """Whole processes, as a user waits for them:
 
     python -m benchmarks.whole verbs     # --help, check, fmt, show, explain; beside `python -c pass`
-    python -m benchmarks.whole script    # apply of 300 and 900 rows, over the script that people write instead
+    python -m benchmarks.whole script    # apply of 300 and 3,000 rows, over the script that people write instead
     python -m benchmarks.whole memory    # the peaks of apply by backend, of first runs, and of transformers alone
 
 CPU time of a process and its children, in interleaved pairs: median [quartiles], and the peak memory of the largest
@@ -33,6 +33,8 @@ from benchmarks.corpus import CHATML, POLICY, real_conversations
 from benchmarks.pairs import Ratio
 
 ROWS = (50, 300, 900)
+SCRIPT_ROWS = (300, 3_000)
+"""So far apart that what a further row costs is more than chance: with 900, the control was 0.4 to 1.3."""
 MEMORY_BAR = 300
 """MB that one process may take."""
 TREE = Path(__file__).parents[1]
@@ -50,11 +52,11 @@ class Spent:
 class Files:
     """A folder with data, a policy and a tokenizer, and the caches of what runs there."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, rows: tuple[int, ...]) -> None:
         self.folder = folder
         # In a process of its own: the peak of a child's memory begins with the size of the process that starts it.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as helper:
-            helper.submit(write_files, folder).result()
+            helper.submit(write_files, folder, rows).result()
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
@@ -90,8 +92,8 @@ class Files:
             shutil.rmtree(self.folder / "empty", ignore_errors=True)
 
 
-def write_files(folder: Path) -> None:
-    """Writes data, a policy and a tokenizer, and the parser's tables, as an installation does."""
+def write_files(folder: Path, rows: tuple[int, ...]) -> None:
+    """Writes data (a file for each number of rows), a policy and a tokenizer, and the parser's tables."""
     from policy_engine.lang.library import tables_path
     from policy_engine.lang.tables import save_tables
     from tests.support.tokenizers import load
@@ -100,9 +102,9 @@ def write_files(folder: Path) -> None:
     tokenizer = load("qwen")
     tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(folder / "tokenizer")
-    for count in ROWS:
-        rows = map(json.dumps, real_conversations(count))
-        (folder / f"{count}.jsonl").write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    lines = [f"{json.dumps(row)}\n" for row in real_conversations(max(rows))]
+    for count in rows:
+        (folder / f"{count}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
     (folder / "my.policy").write_text(POLICY.replace("; ", "\n").replace(",", ", ") + "\n", encoding="utf-8")
 
 
@@ -155,10 +157,12 @@ FULL_CHECK = (
 )
 
 
-def script(files: Files, pairs: int) -> dict[str, Any]:
+def script(files: Files, pairs: int, rows: tuple[int, int]) -> dict[str, Any]:
     """`apply` over the script, by rows and backend, and by further row."""
     path = str(Path(__file__).with_name("script_hf.py"))
-    files.measure([sys.executable, "-c", FULL_CHECK])
+    few, many = rows
+    for name in ("kitoken", "gigatoken"):
+        files.measure([sys.executable, "-c", FULL_CHECK.replace("kitoken", name)])
 
     def base(count: int) -> Spent:
         shutil.rmtree(files.folder / "script.parquet.cache", ignore_errors=True)
@@ -168,26 +172,33 @@ def script(files: Files, pairs: int) -> dict[str, Any]:
         return files.ours(f"apply {count}.jsonl -p my.policy -t tokenizer -o ours.parquet --overwrite {more}")
 
     works: dict[str, Callable[[int], Spent]] = {
-        "control": base,
         "reference": apply,
         "reference, no cache": lambda count: apply(count, "--no-cache"),
         "kitoken, checked before": lambda count: apply(count, "--backend kitoken"),
+        "gigatoken, checked before": lambda count: apply(count, "--backend gigatoken"),
+        # Last: the script runs before and after all others.
+        "control": base,
     }
-    few, many = ROWS[1:]
+    for work in works.values():
+        work(few)  # whatever it imports is compiled, and in the cache
     ratios: dict[str, dict[str, list[float]]] = {name: {"few": [], "further": []} for name in works}
     megabytes = dict.fromkeys(works, 0.0)
     scripts: list[float] = []
+    further: list[float] = []
     for _ in range(pairs):
+        theirs, theirs_more = base(few), base(many)
+        scripts.append(theirs.seconds)
+        further.append((theirs_more.seconds - theirs.seconds) / (many - few))
         for name, work in works.items():
-            ours, theirs, more, theirs_more = work(few), base(few), work(many), base(many)
-            scripts.append(theirs.seconds)
+            ours, more = work(few), work(many)
             ratios[name]["few"].append(ours.seconds / theirs.seconds)
-            ratios[name]["further"].append((more.seconds - ours.seconds) / (theirs_more.seconds - theirs.seconds))
+            ratios[name]["further"].append((more.seconds - ours.seconds) / (many - few) / further[-1])
             megabytes[name] = max(megabytes[name], ours.megabytes, more.megabytes)
     return {
         "pairs": pairs,
         "rows": [few, many],
         "script": statistics.median(scripts),
+        "script, a further row": statistics.median(further),
         "ratios": {name: {k: _quartiles(v) for k, v in own.items()} for name, own in ratios.items()},
         "megabytes": megabytes,
     }
@@ -293,7 +304,9 @@ def show_script(found: dict[str, Any]) -> str:
         for name, own in found["ratios"].items()
     ]
     head = ("", f"{few} rows", f"each further row, up to {many:,}", "peak, MB")
-    return f"The script takes {found['script']:.2f} CPU seconds for {few} rows.\n\n{results.table(head, rows)}"
+    row = found.get("script, a further row")
+    more = "" if row is None else f", and {1000 * row:.2f} ms for each further one"
+    return f"The script takes {found['script']:.2f} CPU seconds for {few} rows{more}.\n\n{results.table(head, rows)}"
 
 
 def main() -> None:
@@ -304,13 +317,17 @@ def main() -> None:
     parser.add_argument("step", choices=["verbs", "script", "memory"])
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--before", type=Path, metavar="TREE", help="another tree, for `verbs`")
+    parser.add_argument(
+        "--rows", type=int, nargs=2, default=SCRIPT_ROWS, metavar=("FEW", "MANY"), help="rows of `script`"
+    )
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args()
     opening = results.start()
     with tempfile.TemporaryDirectory() as folder:
-        files = Files(Path(folder))
+        rows = tuple(options.rows)
+        files = Files(Path(folder), rows if options.step == "script" else ROWS)
         steps = {"verbs": lambda: verbs(files, options.pairs, options.before)}
-        steps |= {"script": lambda: script(files, options.pairs), "memory": lambda: memory(files, options.pairs)}
+        steps |= {"script": lambda: script(files, options.pairs, rows), "memory": lambda: memory(files, options.pairs)}
         found = {**opening, **steps[options.step]()}
     results.save(options.results, f"whole-{options.step}", found)
     shown = {"verbs": show_verbs, "script": show_script, "memory": show_memory}[options.step](found)

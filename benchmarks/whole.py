@@ -93,7 +93,7 @@ class Files:
 
 
 def write_files(folder: Path, rows: tuple[int, ...]) -> None:
-    """Writes data (a file for each number of rows), a policy and a tokenizer, and the parser's tables."""
+    """Writes files of so many rows, a policy, a tokenizer, and the parser's tables."""
     from policy_engine.lang.library import tables_path
     from policy_engine.lang.tables import save_tables
     from tests.support.tokenizers import load

@@ -68,6 +68,8 @@ class ParquetOutput:
             compression="zstd",
             use_dictionary=_repeating(schema),
             write_statistics=scalars or False,
+            # The default is 1,024, and each piece has a cost of its own: a row often has more tokens.
+            write_batch_size=1 << 16,
         )
 
     def write(self, table: pa.Table) -> None:

@@ -28,6 +28,8 @@ from policy_engine.lang.library import read_shipped, shipped
 from policy_engine.mask.apply_program import apply_program
 from policy_engine.mask.evidence.cut_answers import ends_inside_answer
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
+from policy_engine.mask.evidence.segment_kinds import is_thinking
+from policy_engine.mask.evidence.tokens_in_data import ControlTokenRows, ControlTokens
 from policy_engine.mask.evidence.written_calls import CallsInText
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import TokenMask
@@ -95,6 +97,8 @@ class Audit:
     """Tokens of these rows by the index of the rule of the policy that decides them, -1 for no rule."""
     evidence: Evidence = field(default_factory=Counter)
     """Facts about the policy's rules and fields in these rows, and about calls in text: see `mask.evidence`."""
+    control: ControlTokenRows = field(default_factory=ControlTokenRows)
+    """Rows with control tokens in their data, of those whose source conversation the data itself has."""
     undecided: int = 0
     """Recovered rows that cannot be compared with the policy: it asks what they do not tell, or refuses them."""
 
@@ -120,6 +124,7 @@ class Auditor:
         self._doubts = Doubts(tokenizer, self._recoverer)
         self._doubtful = frozenset() if program is None else self._doubts.of(program)
         self._watch = None if program is None else RuleWatch(program, tokenizer)
+        self._control = ControlTokens(tokenizer)
         self._calls = CallsInText(tokenizer) if program is None else None
         self._preset_doubtful = {name: self._doubts.of(preset) for name, preset in self._presets.items()}
         self._agree: Counter[str] = Counter()
@@ -177,8 +182,10 @@ class Auditor:
         chat = self._find(row, ids)
         if chat is not None:
             self.audit.recovered += 1
-            self._look_at_turns(chat, trained)
             source = self.audit.exact > exact
+            # Ids alone do not tell a quoted token from the template's.
+            quoted = self._look_at_turns(chat, trained)
+            self.audit.control.add(number, quoted if source else ())
             # Messages that were found again from ids do not say who wrote a call.
             if self._calls is not None and source:
                 self._calls.look(chat.chat.messages, self.audit.evidence, number=number)
@@ -229,7 +236,9 @@ class Auditor:
         same = sum(labels[i] == ids[i] for i, flag in enumerate(trained) if flag)
         self._note("rewritten", same < count, count > 0)
 
-    def _look_at_turns(self, chat: TokenizedChat, trained: Sequence[bool]) -> None:
+    def _look_at_turns(self, chat: TokenizedChat, trained: Sequence[bool]) -> list[str]:
+        """Notes what is trained of the turns; returns the control tokens in their data."""
+        quoted: list[str] = []
         segments = chat.chat.segments
         by_turn: dict[int, Counter[tuple[str, bool]]] = {}
         markers: set[int] = set()
@@ -240,6 +249,8 @@ class Auditor:
             (self.audit.trained if flag else self.audit.masked)[role, segment.part] += 1
             if segment.turn is not None:
                 by_turn.setdefault(segment.turn, Counter())[segment.part, flag] += 1
+            if segment.from_data and chat.input_ids[at] in self._control.names and not is_thinking(segment):
+                quoted.append(self._control.names[chat.input_ids[at]])
             if segment.part in EOS:
                 markers.add(chat.input_ids[at])
         answers = [t for t in by_turn if chat.chat.messages[t]["role"] == "assistant"]
@@ -264,6 +275,7 @@ class Auditor:
         for part, code in (("header", "header-trained"), ("empty_reasoning", "empty-think-trained")):
             has = [t for t in answers if by_turn[t][part, True] + by_turn[t][part, False]]
             self._note(code, any(by_turn[t][part, True] for t in has), bool(has))
+        return quoted
 
     def _compare(
         self, number: int, row: Mapping[str, Any], chat: TokenizedChat, trained: Sequence[bool], *, source: bool

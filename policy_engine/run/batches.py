@@ -25,7 +25,7 @@ from policy_engine.data.role_spelling import RoleSpelling
 from policy_engine.mask.batch import RowSample, attempt, mask_samples
 from policy_engine.mask.evidence.cut_answers import ends_inside_answer
 from policy_engine.mask.evidence.rule_use import RuleWatch
-from policy_engine.mask.evidence.segment_kinds import ControlTokens
+from policy_engine.mask.evidence.tokens_in_data import ControlTokens
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.preferences.answers import Preference, samples_of
 from policy_engine.mask.preferences.join import mask_all_preferences
@@ -162,7 +162,7 @@ class BatchMasker:
         if miswritten:
             counts.quoted += any(wrong.how == "quoted" for wrong in miswritten)
             counts.printed.update({wrong.name for wrong in miswritten if wrong.how == "printed"})
-        counts.add_control(number, control)
+        counts.control.add(number, control)
         # Samples of one row share its opening and its messages: the first one speaks for all.
         for row, _, _ in samples[:1]:
             # Eight tokens hold the prefix that a tokenizer adds, one to three of them, twice.

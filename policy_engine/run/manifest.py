@@ -19,6 +19,7 @@ from policy_engine._version import __version__
 from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.lang.format import format_policy
 from policy_engine.lang.parse import parse
+from policy_engine.mask.evidence.tokens_in_data import ControlTokenRows
 from policy_engine.mask.masker import Masker
 from policy_engine.run.input_spans import InputFile
 from policy_engine.run.summary import Counts, Failure
@@ -74,6 +75,8 @@ def counts_to_json(counts: Counts) -> dict[str, Any]:
         if isinstance(value, Counter):
             # Sorted: the same run writes the same manifest, byte by byte.
             made[field.name] = [[list(k) if isinstance(k, tuple) else k, n] for k, n in sorted(value.items())]
+        elif isinstance(value, ControlTokenRows):
+            made[field.name] = asdict(value)
         elif field.name in _RECORDS:
             made[field.name] = [asdict(f) for f in (value.values() if isinstance(value, dict) else value)]
         else:
@@ -94,6 +97,8 @@ def counts_from_json(data: Mapping[str, Any]) -> Counts:
             records = [_RECORDS[field.name](**record) for record in value]
             is_by_role = field.name == "doubtful_roles"
             made[field.name] = DoubtfulRoles({r.role: r for r in records}) if is_by_role else records
+        elif field.name == "control":
+            made[field.name] = ControlTokenRows(**value)
         elif isinstance(value, list):
             made[field.name] = Counter({tuple(k) if isinstance(k, list) else k: n for k, n in value})
         else:

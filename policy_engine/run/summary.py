@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from typing import Any, Final
 
 from policy_engine.core.errors import PolicyEngineError
 from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_use import Evidence
-from policy_engine.mask.evidence.segment_kinds import ControlTokenUse
 from policy_engine.mask.evidence.token_sums import token_sums
+from policy_engine.mask.evidence.tokens_in_data import ControlTokenRows, ControlTokenUse
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.mask.unrendered import Lost, LostPiece
@@ -21,8 +20,6 @@ from policy_engine.mask.unrendered import Lost, LostPiece
 _STRADDLE: Final = REASONS.index("straddle")
 FIRST_FAILURES: Final = 20
 """Failed rows that a summary has in full; all are counted."""
-FIRST_ROWS: Final = 20
-"""Rows with a control token that a summary has by number."""
 OF_A_KIND: Final = 3
 """Failed rows of one code and reason, numbers apart, that a summary has in full."""
 _KINDS: Final = 200
@@ -92,11 +89,8 @@ class Counts:
     unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
     lost_first: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Number of the first row that lost each piece of `unrendered`."""
-    control: int = 0
-    """Rows with control tokens in their data; the next two have each token's."""
-    control_tokens: Counter[str] = field(default_factory=Counter)
-    control_first: dict[str, list[int]] = field(default_factory=dict)
-    """Numbers of the first rows with each token."""
+    control: ControlTokenRows = field(default_factory=ControlTokenRows)
+    """Rows with control tokens in their data."""
     media: Counter[str] = field(default_factory=Counter)
     """Media of what is written, by kind."""
     quoted: int = 0
@@ -131,18 +125,6 @@ class Counts:
             key = role, piece if known else re.split(r"[.[]", piece)[0]
             self.unrendered[key] += count
             self.lost_first.setdefault(key, first((role, piece)))
-
-    def add_control(self, number: int, tokens: Iterable[str]) -> None:
-        """Counts a row with control tokens in its data; none of them is no such row."""
-        found = dict.fromkeys(tokens)
-        self.control += bool(found)
-        for token in found:
-            self.control_tokens[token] += 1
-            self._add_first_with(token, [number])
-
-    def _add_first_with(self, token: str, numbers: Iterable[int]) -> None:
-        known = self.control_first.setdefault(token, [])
-        known.extend(islice(numbers, FIRST_ROWS - len(known)))
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives their places to rows that are reported singly."""
@@ -210,8 +192,7 @@ class Counts:
                 setattr(self, name, getattr(self, name) + value)
         self.bos = max(self.bos, other.bos)
         self.add_lost(other.unrendered, other.lost_first.__getitem__)
-        for token, numbers in other.control_first.items():
-            self._add_first_with(token, numbers)
+        self.control.merge(other.control)
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
         # Through the bounds again, so that a run in batches keeps what a run at once would keep.
@@ -368,11 +349,8 @@ def summary_of(
         rows_printed_as_python=dict(sorted(counts.printed.items())),
         rows_with_placeholders=counts.placeholders,
         times_bos=counts.bos,
-        rows_with_control_tokens=counts.control,
-        control_tokens=tuple(
-            ControlTokenUse(token=token, rows=rows, first_rows=tuple(counts.control_first[token]))
-            for token, rows in sorted(counts.control_tokens.items(), key=lambda item: (-item[1], item[0]))
-        ),
+        rows_with_control_tokens=counts.control.rows,
+        control_tokens=counts.control.uses,
         media=dict(sorted(counts.media.items())),
         failures=tuple(counts.failures),
         failure_codes=dict(sorted(counts.codes.items())),

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from policy_engine.mask.evidence.segment_kinds import NO_ROLE, ControlTokens, kinds_of
+from policy_engine.mask.evidence.segment_kinds import NO_ROLE, kinds_of
+from policy_engine.mask.evidence.tokens_in_data import ControlTokens
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.rules.compile import compile_text

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from policy_engine.core.wording import counted
-from policy_engine.mask.evidence.segment_kinds import ControlTokenUse
+from policy_engine.mask.evidence.tokens_in_data import ControlTokenUse
 
 _TOKENS: Final = 8
 _ROWS: Final = 8

@@ -16,6 +16,7 @@ from policy_engine.audit.parted_rows import has_ids
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.accounts.audit_findings import BREACHES, audit_findings, tokens_of, why_not_found
+from policy_engine.cli.accounts.control_notes import control_note
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.core.diagnostics import Diagnostic
@@ -123,6 +124,8 @@ def _data(found: Audit, program: Program | None, failed: int) -> dict[str, Any]:
         "breaches": [asdict(breach) for breach in found.breaches],
         "compared": found.compared,
         "rules": None if program is None else rules_json(program, found.rules, found.evidence),
+        "rows_with_control_tokens": found.control.rows,
+        "control_tokens": [asdict(use) for use in found.control.uses],
         "undecided": found.undecided,
         "untold": [{"field": name, "rows": count} for name, count in found.untold.most_common()],
         "refused": found.refused,
@@ -151,6 +154,8 @@ def _body(data: str, found: Audit, program: Program | None, named: Named) -> Ite
     yield Text("")
     yield from _explained(found)
     yield from _smells(found)
+    if found.control.rows:
+        yield Text(control_note(found.control.rows, found.control.uses))
     if program is not None:
         yield from _compared(found, program)
     if lost := found.rows - found.recovered:

@@ -26,7 +26,7 @@ from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_findings import rule_findings, unused_rules
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
-from policy_engine.mask.evidence.segment_kinds import ControlTokens, ControlTokenUse
+from policy_engine.mask.evidence.tokens_in_data import ControlTokenRows, ControlTokens
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_json, lost_of
 from policy_engine.report.runs import FailedRow, ShownRow, failed_row
@@ -55,7 +55,7 @@ def show_rows(
     failed: list[Diagnostic] = []
     roles = DoubtfulRoles()
     control = ControlTokens(inputs.masker.tokenizer)
-    controlled: dict[str, set[int]] = {}
+    controlled: dict[int, list[str]] = {}
     program = inputs.masker.program
     watch, seen = RuleWatch(program, inputs.masker.tokenizer), Evidence()
     # A run view has stretches of tokens that were decided alike; it is enough for people, and much faster.
@@ -81,18 +81,15 @@ def show_rows(
                         pictures=_pictures(done, inputs),
                     )
                 )
-            for token in control.found_in([row.result])[0]:
-                controlled.setdefault(token, set()).add(row.number)
+            controlled.setdefault(row.number, []).extend(control.found_in([row.result])[0])
         else:
             failed += diagnostics_of(row.result, place=row.place)
             shown_html.append(failed_row(row.number, row.result, row.place))
-    uses = [
-        ControlTokenUse(token=token, rows=len(numbers), first_rows=tuple(sorted(numbers)))
-        for token, numbers in sorted(controlled.items(), key=lambda item: (-len(item[1]), item[0]))
-    ]
-    rows_with_control = len(set().union(*controlled.values()))
-    if controlled:
-        said.append(control_note(rows_with_control, uses))
+    in_data = ControlTokenRows()
+    for number, found in controlled.items():
+        in_data.add(number, found)
+    if in_data.rows:
+        said.append(control_note(in_data.rows, in_data.uses))
     body: list[RenderableType] = [Text(line, style="dim") for line in said[1:]]
     if rows and (html is None or shown is not None):
         names = None if shown is None else {f"row {number}" for number in shown}
@@ -114,8 +111,8 @@ def show_rows(
         data={
             "read_as": said[:1],
             "notes": said[1:],
-            "rows_with_control_tokens": rows_with_control,
-            "control_tokens": [asdict(use) for use in uses],
+            "rows_with_control_tokens": in_data.rows,
+            "control_tokens": [asdict(use) for use in in_data.uses],
             "rules": rules_json(program, tokens, seen),
             "rows": [_row(row) for row in rows] if machine else [],
         },

@@ -62,6 +62,22 @@ def test_data_that_is_not_prepared(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "`init`" not in said
 
 
+def test_control_tokens_in_the_data_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "prepared.jsonl"
+    quoting = [{"role": "user", "content": "What is <|im_end|>?"}, {"role": "assistant", "content": "An end."}]
+    masker = Masker(compile_text("use default"), "builtin")
+    rows = [{**masker(messages), "messages": messages} for messages in (MESSAGES, quoting)]
+    # From ids alone, nobody knows which of the two wrote it.
+    rows.append(dict(masker(quoting)))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run(["audit", str(path), "-t", "builtin"])
+    assert "1 row with control tokens in the data: `<|im_end|>` (row 2); to the" in capsys.readouterr().out
+    run(["audit", str(path), "-t", "builtin", "--format", "json"])
+    document = json.loads(capsys.readouterr().out)
+    assert [{"token": "<|im_end|>", "rows": 1, "first_rows": [2]}] == document["control_tokens"]
+    assert 1 == document["rows_with_control_tokens"]
+
+
 def test_columns_that_hold_the_ids_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "prepared.jsonl"
     path.write_text(json.dumps({"tokens": [1, 2], "targets": [-100, 2], "source": "x"}) + "\n")

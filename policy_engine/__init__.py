@@ -59,6 +59,7 @@ if TYPE_CHECKING:
         OpenAnswerWarning as OpenAnswerWarning,
         PrintedDataWarning as PrintedDataWarning,
         UnusedColumnWarning as UnusedColumnWarning,
+        WrittenCallWarning as WrittenCallWarning,
     )
     from policy_engine.proof.policy_diff import compare as compare
     from policy_engine.proof.policy_proof import prove as prove
@@ -95,7 +96,13 @@ _HOMES = {
     "lang.parse": ("parse",),
     "mask.masker": ("DoubtfulRoleWarning", "LostFieldWarning", "MaskedRow", "Masker", "QuotedArgumentsWarning"),
     "mask.token_mask": ("TokenMask",),
-    "mask.warner": ("DataWarning", "OpenAnswerWarning", "PrintedDataWarning", "UnusedColumnWarning"),
+    "mask.warner": (
+        "DataWarning",
+        "OpenAnswerWarning",
+        "PrintedDataWarning",
+        "UnusedColumnWarning",
+        "WrittenCallWarning",
+    ),
     "proof.policy_diff": ("compare",),
     "proof.policy_proof": ("prove",),
     "proof.load_policy": ("load_policy", "policy_from_text"),

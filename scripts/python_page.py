@@ -30,7 +30,7 @@ GROUPS = {
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
     "Warnings": (
         "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LostFieldWarning", "OpenAnswerWarning",
-        "PrintedDataWarning", "QuotedArgumentsWarning", "UnusedColumnWarning",
+        "PrintedDataWarning", "QuotedArgumentsWarning", "UnusedColumnWarning", "WrittenCallWarning",
     ),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",

@@ -90,7 +90,7 @@ class Masker:
         self.unrolls = unroll
         self.counts: Counter[str] = Counter()
         self._formats = SeenFormats(self.dataset)
-        self._warner = Warner(program=policy)
+        self._warner = Warner(program=policy, tokenizer=self.tokenizer)
         register_with_datasets(type(self))
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class Masker:
         return json.dumps(facts, sort_keys=True, default=repr)
 
     def __getstate__(self) -> dict[str, Any]:
-        warner = Warner(program=self.program)
+        warner = Warner(program=self.program, tokenizer=self.tokenizer)
         return {**self.__dict__, "counts": Counter(), "_formats": SeenFormats(self.dataset), "_warner": warner}
 
     def __call__(
@@ -238,7 +238,7 @@ class Masker:
             tokenizer=self.tokenizer,
             on_lost=lambda lost: self._warner.lost(lost, unrolling_writes=self.unrolling_writes),
             on_miswritten=self._warner.miswritten,
-            on_masked=self._warner.look_at_ends,
+            on_masked=self._warner.look_at_rows,
             fields=frozenset(declared),
         )
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from policy_engine.chat.segments import Miswritten
+from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.formats import Format
 from policy_engine.data.role_spelling import RoleSpelling, read_elsewhere_as, what_to_do
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.answer_ends import EndWatch, open_answers
+from policy_engine.mask.evidence.written_calls import CallsInText, speaks_of_calls, written_calls
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.unrendered import Lost, lost_text, printed_help, printed_text
 from policy_engine.rules.program import Program
@@ -56,6 +59,13 @@ class OpenAnswerWarning(DataWarning):
     """
 
 
+class WrittenCallWarning(DataWarning):
+    """Calls are text of the content, and the policy speaks of calls.
+
+    The warning is given once per markup.
+    """
+
+
 class DoubtfulRoleWarning(DataWarning):
     """A role of the data looks misspelled.
 
@@ -68,8 +78,10 @@ class Warner:
     """Warnings of one masker; each kind is given once."""
 
     program: Program
+    tokenizer: ChatTokenizer
     _spellings: dict[tuple[tuple[str, str], ...], RoleSpelling] = field(default_factory=dict)
     _warned: set[Hashable] = field(default_factory=set)
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def look_at_roles(self, conversation: Conversation, layout: Format, known: frozenset[str]) -> None:
         """Warns of roles that are not `known`: typos, and other programs' names for one that is."""
@@ -131,8 +143,25 @@ class Warner:
     def _ends(self) -> EndWatch:
         return EndWatch(self.program)
 
-    def look_at_ends(self, rows: Sequence[MaskedRow]) -> None:
-        """Warns of answers without an end, of which no row of a call has one."""
+    @functools.cached_property
+    def _calls(self) -> CallsInText | None:
+        return None if speaks_of_calls(self.program) is None else CallsInText(self.tokenizer)
+
+    def look_at_rows(self, rows: Sequence[MaskedRow]) -> None:
+        """Warns of answers without an end, if no row of the call has one, and of calls in them."""
+        self._look_at_ends(rows)
+        if self._calls is None:
+            return
+        seen: Counter[tuple[str, ...]] = Counter()
+        for row in rows:
+            self._calls.look(row.chat.messages, seen, number=next(self._numbers))
+        # Without the rows' numbers: they are those of this masker, and not of the data.
+        called = Counter({fact: count for fact, count in seen.items() if fact[0] == "called"})
+        for opening, found in written_calls(self.program, called):
+            for finding in unsuppressed([found]):
+                self._warn(("called", opening), f"{finding.message}; {finding.help}", WrittenCallWarning)
+
+    def _look_at_ends(self, rows: Sequence[MaskedRow]) -> None:
         if self._ends.is_done:
             return
         seen: Counter[tuple[str, ...]] = Counter()

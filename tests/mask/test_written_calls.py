@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +13,12 @@ import pytest
 
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.core.errors import GuardError
+from policy_engine.data.conversation import Conversation
 from policy_engine.mask.evidence.rule_findings import rule_findings
 from policy_engine.mask.evidence.rule_use import Evidence, RuleWatch
 from policy_engine.mask.evidence.written_calls import call_markup, written_calls
 from policy_engine.mask.masker import Masker
+from policy_engine.mask.warner import WrittenCallWarning
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.testing.templates import installed_templates
 from tests.cli.support import cli
@@ -126,9 +131,39 @@ def test_samples_of_one_row_count_once(option: list[str], tmp_path: Path) -> Non
     assert "answers of 2 rows have `<tool_call>` in their content (rows 1, 2)" in " ".join((ran.out + ran.err).split())
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda masker, row: masker(row),
+        lambda masker, row: masker.batch({"messages": [PLAIN, row, row]}),
+        lambda masker, row: masker.unroll(Conversation(messages=tuple(row))),
+        lambda masker, row: pickle.loads(pickle.dumps(masker))(row),
+    ],
+)
+def test_a_masker_warns_once(call: Callable[[Masker, Any], object]) -> None:
+    masker = Masker(policy_from_text("use default; mask assistant.tool_call", prove=False), "builtin")
+    with pytest.warns(WrittenCallWarning, match="have `<tool_call>` in their content: .*; select") as given:
+        call(masker, WRITTEN)
+    assert 1 == len(given)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker(CALLED)
+        Masker(policy_from_text("use default"), "builtin")(WRITTEN)
+
+
+def test_a_second_call_gives_no_second_warning() -> None:
+    masker = Masker(policy_from_text("use default; mask assistant.tool_call", prove=False), "builtin")
+    with warnings.catch_warnings(record=True) as given:
+        warnings.simplefilter("always")
+        masker(PLAIN)
+        masker.batch({"messages": [WRITTEN, WRITTEN]})
+        masker(WRITTEN)
+    assert [WrittenCallWarning] == [one.category for one in given]
+
+
 def test_without_a_policy_it_is_a_remark() -> None:
     seen = Evidence({("called", "[TOOL_CALLS]", ""): 1, ("called in", "[TOOL_CALLS]", "7"): 1})
-    (finding,) = written_calls(None, seen)
+    ((_, finding),) = written_calls(None, seen)
     assert ("PE525", "info") == (finding.code, finding.severity)
     assert "answers of 1 row have `[TOOL_CALLS]` in their content (row 7)" in finding.message
     assert r"`train /\[TOOL_CALLS].*/s in assistant.text`" in str(finding.help)

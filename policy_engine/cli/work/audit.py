@@ -96,7 +96,7 @@ def audit_rows(
     # Rows that were not found again may hide anything: then the answer is not yes.
     unseen = found.undecided or found.recovered < found.rows
     about_rules = (
-        tuple(written_calls(None, found.evidence))
+        tuple(finding for _, finding in written_calls(None, found.evidence))
         if program is None
         else rule_findings(program, found.evidence, rows=found.compared)
     )

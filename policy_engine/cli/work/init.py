@@ -93,7 +93,7 @@ def write_starter(
             bos=opening_bos(tok),
             tokenizer=tok,
         ),
-        *written_calls(None, found.calls),
+        *(finding for _, finding in written_calls(None, found.calls)),
     ]
     warnings += grouped(
         replace(diagnostic, severity="warning")

@@ -50,7 +50,7 @@ def rule_findings(program: Program, seen: Evidence, *, rows: int) -> tuple[Diagn
         return ()
     ends = [finding for _, finding in open_answers(program, seen)]
     found = [*_of_fields(program, seen, rows), *_of_rules(program, seen, rows), *ends]
-    found += written_calls(program, seen)
+    found += [finding for _, finding in written_calls(program, seen)]
     # In the order of the policy, also over files that it uses.
     return unsuppressed(sorted(found, key=lambda d: (d.span.source.name, d.span.start) if d.span else ("", 0)))
 

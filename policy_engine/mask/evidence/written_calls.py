@@ -164,8 +164,8 @@ def _asks_for_calls(leaf: Any) -> bool:
     return leaf.field.scope == "call" or leaf.field.path[0] in CALL_FIELDS
 
 
-def written_calls(program: Program | None, seen: Counter[tuple[str, ...]]) -> Iterator[Diagnostic]:
-    """The findings of calls in text.
+def written_calls(program: Program | None, seen: Counter[tuple[str, ...]]) -> Iterator[tuple[str, Diagnostic]]:
+    """The findings of calls in text, by the markup that opens them.
 
     They are warnings where the policy speaks of calls, and remarks where there is no policy. A policy that has the
     markup in a regex knows of them.
@@ -180,14 +180,17 @@ def written_calls(program: Program | None, seen: Counter[tuple[str, ...]]) -> It
         opening, closing = fact[1:]
         numbers = sorted(int(other[2]) for other in seen if other[:2] == ("called in", opening))[:_SHOWN]
         listed = ", ".join(f"{number}" for number in numbers) + (", …" if count > len(numbers) else "")
-        yield Diagnostic(
-            code="PE525",
-            severity="info" if statement is None else "warning",
-            message=f"answers of {counted(count, 'row')} have `{opening}` in their content "
-            f"({'row' if count == 1 else 'rows'} {listed}): a call that is written there is `text`, and `tool_call` "
-            "leaves it out",
-            help=_help(statement, opening, closing),
-            span=None if statement is None else statement.span,
+        which = f" ({'row' if count == 1 else 'rows'} {listed})" if numbers else ""
+        yield (
+            opening,
+            Diagnostic(
+                code="PE525",
+                severity="info" if statement is None else "warning",
+                message=f"answers of {counted(count, 'row')} have `{opening}` in their content{which}: a call that is "
+                "written there is `text`, and `tool_call` leaves it out",
+                help=_help(statement, opening, closing),
+                span=None if statement is None else statement.span,
+            ),
         )
 
 

@@ -103,8 +103,11 @@ class CachedTokenizer:
         return [self.backend_tokenizer.id_to_token(int(i)) for i in ids]
 
     def take(self, real: Any) -> None:
-        """Takes the transformers tokenizer that the entry was made of: nothing is loaded twice."""
-        self.__dict__.update(real=real, backend_tokenizer=real.backend_tokenizer)
+        """Takes the backend of the transformers tokenizer that the entry was made of.
+
+        The tokenizer itself goes: some classes keep 70 MB of merges as Python objects, and hardly anything asks for it.
+        """
+        self.__dict__["backend_tokenizer"] = real.backend_tokenizer
 
     @functools.cached_property
     def real(self) -> Any:

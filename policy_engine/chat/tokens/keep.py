@@ -51,11 +51,20 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
     control = None if listed is None else list(listed)
     # A slow or overridden tokenizer has code that no file holds, and a template or token that is no JSON cannot be
     # kept.
-    if locator.backend is None or locator.pipeline is None or not all(map(_plain, (special, template, control))):
+    if locator.backend is None or not all(map(_plain, (special, template, control))):
         return
-    pipeline = locator.pipeline
-    # As transformers made it, not the folder's own file: its class may have changed the pipeline.
+    # As transformers made it, not the folder's own file: its class may have changed the pipeline. Its text goes before
+    # the bytes of all tokens are read, since both at once would be the peak of a first run's memory.
     definition = locator.definition()
+    files = kept_files(locator.backend, definition)
+    if files is None:
+        return
+    # As `TokenLocator.backend_digest`, which would write the definition once more.
+    digest = hashlib.sha256(definition).hexdigest()
+    del definition
+    give_back()
+    pipeline = locator.pipeline
+    assert pipeline is not None  # there is a backend
     added = [
         {"id": int(i), **{f.name: getattr(token, f.name) for f in dataclasses.fields(CachedToken)}}
         for i, token in tok.added_tokens_decoder.items()
@@ -72,8 +81,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             "added": added,
             "ids": {name: getattr(tok, name, None) for name in IDS},
             "prefix_ids": list(locator.prefix_ids),
-            # As `TokenLocator.backend_digest`, which would write the definition once more.
-            "backend_digest": hashlib.sha256(definition).hexdigest(),
+            "backend_digest": digest,
         },
         "pipeline": {
             "normalizes": pipeline.normalizer is not None,
@@ -90,9 +98,6 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
             },
         },
     }
-    files = kept_files(locator.backend, definition)
-    if files is None:
-        return
     if pipeline.table is not None:
         lengths = io.BytesIO()
         np.save(lengths, pipeline.table.lengths.astype(np.int32), allow_pickle=False)
@@ -100,7 +105,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
         files[PIECES] = b"".join(piece or b"" for piece in pipeline.table.pieces)
     # Through JSON once, so that what cannot be kept fails here, and tuples are lists as they will be when read.
     keep(key, json.loads(json.dumps(meta)), files)
-    del files, definition
+    del files
     give_back()
 
 

@@ -33,7 +33,7 @@ from policy_engine.data.row_tokens import RowTokens
 from policy_engine.data.token_columns import has_usual_ids, read_tokens, read_turns
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Conversation:
     """OpenAI-style messages, whatever format they came in.
 

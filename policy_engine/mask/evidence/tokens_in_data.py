@@ -100,14 +100,15 @@ class ControlTokens:
         if not rows:
             return []
         ids = [row.tokenized.ids_T for row in rows]
+        ids_T = np.concatenate(ids)
         # Ids past the end are clipped to the last entry, which is False.
-        hits = np.flatnonzero(self._is_control.take(np.concatenate(ids), mode="clip"))
-        rows_H = np.searchsorted(np.cumsum([len(ids_T) for ids_T in ids]), hits, side="right")
+        hits = np.flatnonzero(self._is_control.take(ids_T, mode="clip"))
+        rows_H = np.searchsorted(np.cumsum([*map(len, ids)]), hits, side="right")
         is_data = [kinds_of(row.chat).is_data_S for row in rows]
         starts_R = np.cumsum([0, *map(len, is_data)])
         segments_H = np.concatenate([row.mask.segments_T for row in rows])[hits]
         found: list[dict[str, None]] = [{} for _ in rows]
         of_data_H = np.concatenate(is_data)[starts_R[rows_H] + segments_H]
-        for at, id_ in zip(rows_H[of_data_H].tolist(), np.concatenate(ids)[hits[of_data_H]].tolist()):
+        for at, id_ in zip(rows_H[of_data_H].tolist(), ids_T[hits[of_data_H]].tolist()):
             found[at].setdefault(self.names[id_])
         return [tuple(tokens) for tokens in found]

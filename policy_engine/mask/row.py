@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 import numpy as np
 
-from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.segments import RenderedChat, TokenizedChat, Unrendered
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.mask.labels import check_sizes, labels_of, labels_where, loss_weights_of
 from policy_engine.mask.token_mask import TokenMask
@@ -99,6 +99,21 @@ class MaskedRow(Mapping[str, Any]):
     def chat(self) -> RenderedChat:
         """The rendered conversation: text, segments, and what the template dropped."""
         return self.tokenized.chat
+
+    @property
+    def unrendered(self) -> tuple[Unrendered, ...]:
+        """Pieces that never reached the text, each with `turn`, `field` and `kind`.
+
+        >>> from policy_engine.mask.masker import Masker
+        >>> from policy_engine.rules.compile import compile_text
+        >>> template = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+        >>> policy = compile_text("train assistant; on unrendered ignore")
+        >>> answer = {"role": "assistant", "content": "Yes.", "thinking": "Hm."}
+        >>> row = Masker(policy, "builtin", template=template)([{"role": "user", "content": "Hi"}, answer])
+        >>> [(lost.turn, lost.field) for lost in row.unrendered]
+        [(1, 'thinking')]
+        """
+        return self.chat.unrendered
 
     @property
     def input_ids(self) -> list[int]:

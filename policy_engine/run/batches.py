@@ -156,7 +156,7 @@ class BatchMasker:
         """Counts what samples of a row show of policy and data; `control` are control tokens of it."""
         for row, _, lost in samples:
             if lost:
-                counts.add_lost(lost, lambda _: number)
+                counts.add_lost(lost, lambda _: (number,))
             self._watch.look(row, counts.evidence, number=number)
         miswritten = [wrong for row, _, _ in samples for wrong in row.chat.miswritten]
         if miswritten:

@@ -75,6 +75,8 @@ def counts_to_json(counts: Counts) -> dict[str, Any]:
         if isinstance(value, Counter):
             # Sorted: the same run writes the same manifest, byte by byte.
             made[field.name] = [[list(k) if isinstance(k, tuple) else k, n] for k, n in sorted(value.items())]
+        elif field.name == "lost_rows":
+            made[field.name] = [[list(k), numbers] for k, numbers in sorted(value.items())]
         elif isinstance(value, ControlTokenRows):
             made[field.name] = asdict(value)
         elif field.name in _RECORDS:
@@ -97,6 +99,8 @@ def counts_from_json(data: Mapping[str, Any]) -> Counts:
             records = [_RECORDS[field.name](**record) for record in value]
             is_by_role = field.name == "doubtful_roles"
             made[field.name] = DoubtfulRoles({r.role: r for r in records}) if is_by_role else records
+        elif field.name == "lost_rows":
+            made[field.name] = {tuple(k): numbers for k, numbers in value}
         elif field.name == "control":
             made[field.name] = ControlTokenRows(**value)
         elif isinstance(value, list):

@@ -26,6 +26,8 @@ _KINDS: Final = 200
 """Kinds of failure that are counted each by itself."""
 MOST_LOST: Final = 500
 """Kinds of lost pieces that are counted by themselves: names of arguments may be as many as the data has."""
+LOST_ROWS: Final = 100_000
+"""Rows with a lost piece that are kept by number, for each kind of piece: a template may lose it of every row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +89,8 @@ class Counts:
     trained: Counter[tuple[str, str]] = field(default_factory=Counter)
     masked: Counter[tuple[str, str]] = field(default_factory=Counter)
     unrendered: Counter[tuple[str, str]] = field(default_factory=Counter)
-    lost_first: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Number of the first row that lost each piece of `unrendered`."""
+    lost_rows: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Numbers of the rows that lost each piece of `unrendered`, the first `LOST_ROWS`."""
     control: ControlTokenRows = field(default_factory=ControlTokenRows)
     """Rows with control tokens in their data."""
     media: Counter[str] = field(default_factory=Counter)
@@ -115,8 +117,8 @@ class Counts:
     failures: list[Failure] = field(default_factory=list)
     doubtful_roles: DoubtfulRoles = field(default_factory=DoubtfulRoles)
 
-    def add_lost(self, lost: Lost, first: Callable[[tuple[str, str]], int]) -> None:
-        """Counts pieces that never reached the text; `first` gives the first row that lost a piece.
+    def add_lost(self, lost: Lost, rows: Callable[[tuple[str, str]], Sequence[int]]) -> None:
+        """Counts pieces that never reached the text; `rows` gives those of a piece, in order.
 
         Past `MOST_LOST` of them, more are counted by field alone.
         """
@@ -124,7 +126,13 @@ class Counts:
             known = (role, piece) in self.unrendered or len(self.unrendered) < MOST_LOST
             key = role, piece if known else re.split(r"[.[]", piece)[0]
             self.unrendered[key] += count
-            self.lost_first.setdefault(key, first((role, piece)))
+            numbers = self.lost_rows.setdefault(key, [])
+            more = rows((role, piece))
+            # Pieces that are counted together, and samples of one row, may give a row twice.
+            if not numbers or numbers[-1] < more[0]:
+                numbers += more[: LOST_ROWS - len(numbers)]
+            else:
+                numbers[:] = sorted({*numbers, *more})[:LOST_ROWS]
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives their places to rows that are reported singly."""
@@ -186,12 +194,12 @@ class Counts:
         # Numbers and counters add up; fields with a rule of their own follow. A test merges the counts of batches and
         # compares them with those of the whole.
         for name, value in vars(other).items():
-            if isinstance(value, Counter) and name not in ("unrendered", "lost_first"):
+            if isinstance(value, Counter) and name != "unrendered":
                 getattr(self, name).update(value)
             elif isinstance(value, int) and name != "bos":
                 setattr(self, name, getattr(self, name) + value)
         self.bos = max(self.bos, other.bos)
-        self.add_lost(other.unrendered, other.lost_first.__getitem__)
+        self.add_lost(other.unrendered, other.lost_rows.__getitem__)
         self.control.merge(other.control)
         for why, numbers in other.left_out.items():
             self.left_out.setdefault(why, []).extend(numbers)
@@ -342,7 +350,7 @@ def summary_of(
         tokens_drifted=counts.reasons["drift"],
         answers_clipped=0 if counts.first_kept else counts.first_lost,
         unrendered=tuple(
-            LostPiece(role=role, field=name, messages=count, first_row=counts.lost_first[role, name])
+            LostPiece(role=role, field=name, messages=count, rows=tuple(counts.lost_rows[role, name]))
             for (role, name), count in sorted(counts.unrendered.items())
         ),
         rows_with_quoted_arguments=counts.quoted,

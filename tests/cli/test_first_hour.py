@@ -43,6 +43,21 @@ def test_rows_that_are_left_out_by_number(tmp_path: Path) -> None:
         assert {"empty": [*range(2, 14)], "failed": [14]} == summary["left_out"]
 
 
+def test_rows_that_lost_a_field_by_number(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
+    thinks = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "reasoning_content": "Hm."}]
+    data = write_chats(tmp_path, [thinks, CHATS[0]] * 15)
+    odd = list(range(1, 31, 2))
+    asked = ["apply", data, "-t", "builtin", "--template", template, "--format", "json", "-p"]
+    for out in (f"{tmp_path}/o.jsonl", f"{tmp_path}/shards/"):
+        (lost,) = cli(*asked, write_policy(tmp_path), "-o", out).document["summary"]["unrendered"]
+        assert {"role": "assistant", "field": "reasoning_content", "messages": 15, "rows": odd} == lost
+    strict = write_policy(tmp_path, "train assistant\ntrain eos of assistant\non unrendered error\n")
+    summary = cli(*asked, strict, "-o", tmp_path / "none.jsonl").document["summary"]
+    assert {"failed": odd} == summary["left_out"]
+
+
 def test_weights_that_a_plain_trainer_drops(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, "train assistant weight 0.5\ntrain eos after assistant\n")
     ran = cli("apply", write_chats(tmp_path), "-p", policy, "-t", "builtin", "-o", tmp_path / "o.jsonl")

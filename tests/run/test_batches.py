@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 
 import pyarrow as pa
 import pytest
@@ -11,6 +12,8 @@ import pytest
 from policy_engine.core.errors import RowError
 from policy_engine.data.files.read_text import Line
 from policy_engine.data.formats import named_format
+from policy_engine.mask.masker import Masker
+from policy_engine.rules.compile import compile_text
 from policy_engine.run.batches import BatchMasker, MaskingTransform, TableMasker
 from policy_engine.run.columns import schema_of
 from policy_engine.run.summary import OF_A_KIND, Counts
@@ -80,6 +83,32 @@ def test_counts_of_batches_merge_to_those_of_the_whole():
     assert whole == merged
     assert len(whole.failures) == 2 * OF_A_KIND
     assert [6, 6] == list(whole.alike.values())
+
+
+def test_rows_that_lost_a_piece_merge_to_those_of_the_whole(monkeypatch):
+    """Those of a piece are in order and each once, also where pieces are counted together."""
+    template = "{% for m in messages %}<|im_start|>{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+    lossy = BatchMasker(
+        Masker(compile_text("train assistant; on unrendered warn"), "builtin", template=template), FORMAT
+    )
+    lost = [{"note": "n"}, {}, {"hint": "h"}, {"note": "n", "hint": "h"}]
+    rows = [(n, {"messages": [*chat("q", "a"), {"role": "user", "content": "b", **lost[n % 4]}]}) for n in range(1, 41)]
+    whole = lossy.mask(rows).counts
+    assert {
+        ("user", "hint"): [n for n in range(1, 41) if n % 4 >= 2],
+        ("user", "note"): [n for n in range(1, 41) if n % 4 in (0, 3)],
+    } == whole.lost_rows
+    monkeypatch.setattr("policy_engine.run.summary.LOST_ROWS", 3)
+    merged = Counts()
+    for start in range(0, len(rows), 7):
+        merged.merge(lossy.mask(rows[start : start + 7]).counts)
+    assert {("user", "hint"): [2, 3, 6], ("user", "note"): [3, 4, 7]} == merged.lost_rows
+    assert whole.unrendered == merged.unrendered
+    monkeypatch.setattr("policy_engine.run.summary.MOST_LOST", 0)
+    counts = Counts()
+    counts.add_lost(Counter({("assistant", "a.x"): 1, ("assistant", "a.y"): 2}), lambda _: (5,))
+    counts.add_lost(Counter({("assistant", "a.z"): 1}), lambda _: (4,))
+    assert ({("assistant", "a"): 4}, {("assistant", "a"): [4, 5]}) == (counts.unrendered, counts.lost_rows)
 
 
 def test_a_batch_of_lines_comes_back_from_a_worker_as_it_was_made():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -192,6 +193,7 @@ def test_counts_survive_json():
     counts = Counts(read=3)
     counts.trained["assistant", "text"] = 4
     counts.reasons["rule"] = 2
+    counts.add_lost(Counter({("user", "name"): 2}), lambda _: (3, 9))
     counts.failures = [Failure(row=1, code="PE501", reason="x", place="a:1", help="mend it")]
     counts.doubtful_roles.add(DoubtfulRole(role="usr", meant="user", read_as="user", messages=2, row=1, place="a:1"))
     assert counts == counts_from_json(json.loads(json.dumps(counts_to_json(counts))))

@@ -155,7 +155,7 @@ class TestCounted:
         message = {"role": "assistant", "content": "a", "reasoning_content": "thought long"}
         data = write_lines(tmp_path / "in.jsonl", [{"messages": [{"role": "user", "content": "q"}, message]}] * 3)
         summary = apply_dataset(data, lossy, tmp_path / "out.parquet")
-        lost = {"role": "assistant", "field": "reasoning_content", "messages": 3, "first_row": 1}
+        lost = {"role": "assistant", "field": "reasoning_content", "messages": 3, "rows": (1, 2, 3)}
         assert [lost] == summary.to_json()["unrendered"]
 
     def test_rows_with_control_tokens_in_their_data(self, tmp_path):

@@ -40,8 +40,8 @@ class Survey:
     """The error of the first row of each kind of `refused`."""
     unrendered: Lost = field(default_factory=Counter)
     """Pieces of the rendered rows that never reached the text."""
-    lost_first: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Number of the first row that lost each of them."""
+    lost_rows: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Numbers of the rows that lost each of them."""
     quoted: int = 0
     """Rendered rows with arguments of calls that the template quotes twice."""
     printed: Counter[str] = field(default_factory=Counter)
@@ -51,13 +51,13 @@ class Survey:
 
     @property
     def lost(self) -> list[LostPiece]:
-        """`unrendered` with the first row of each.
+        """`unrendered` with the rows of each.
 
-        >>> Survey(unrendered=Counter({("user", "name"): 2}), lost_first={("user", "name"): 7}).lost
-        [LostPiece(role='user', field='name', messages=2, first_row=7)]
+        >>> Survey(unrendered=Counter({("user", "name"): 2}), lost_rows={("user", "name"): [7, 9]}).lost
+        [LostPiece(role='user', field='name', messages=2, rows=(7, 9))]
         """
         return [
-            LostPiece(role=role, field=piece, messages=count, first_row=self.lost_first[role, piece])
+            LostPiece(role=role, field=piece, messages=count, rows=tuple(self.lost_rows[role, piece]))
             for (role, piece), count in self.unrendered.items()
         ]
 
@@ -96,7 +96,7 @@ def _render(found: Survey, number: int, conversation: Conversation, tokenizer: C
     lost = lost_of(chat)
     found.unrendered.update(lost)
     for piece in lost:
-        found.lost_first.setdefault(piece, number)
+        found.lost_rows.setdefault(piece, []).append(number)
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)
     found.printed.update({wrong.name for wrong in chat.miswritten if wrong.how == "printed"})
     for segment in chat.segments:

@@ -15,9 +15,10 @@ UNROLL: Final = "`apply --unroll` makes a sample of each turn, in which the temp
 def lost_note(lost: LostPiece, *, unrolls: bool) -> str:
     """The loss, its first row, and with `unrolls` how to keep the piece.
 
-    >>> lost_note(LostPiece(role="user", field="name", messages=1, first_row=3), unrolls=False)
+    >>> lost_note(LostPiece(role="user", field="name", messages=1, rows=(3,)), unrolls=False)
     'name of 1 user message never reached the text (row 3)'
     """
-    where = f"(row {lost.first_row})" if lost.messages == 1 else f"(first in row {lost.first_row})"
+    first = lost.rows[0]
+    where = f"(row {first})" if lost.messages == 1 else f"(first in row {first})"
     unroll = f"; {UNROLL}" if unrolls else ""
     return f"{lost_text(lost.role, lost.field, lost.messages)} never reached the text {where}{unroll}"

@@ -193,6 +193,30 @@ def test_thinking_that_is_text() -> None:
     assert {} == unused_rules(program, seen)
 
 
+@pytest.mark.parametrize(
+    ("policy", "written"),
+    [
+        ("train assistant.reasoning weight 0.2", "train RE in assistant.text weight 0.2"),
+        ("scale last assistant.reasoning.text by 0.5", "scale RE in last assistant.text by 0.5"),
+        (
+            "mask assistant.reasoning after user where not has message.keep",
+            "mask RE in assistant.text after user where not has message.keep",
+        ),
+        ("mask reasoning, assistant.empty_reasoning", "mask RE in assistant.text"),
+        ("mask reasoning of assistant", "mask RE in text of assistant"),
+        ("let thoughts = assistant.reasoning\nmask thoughts", "RE in assistant.text"),
+    ],
+)
+def test_the_rule_by_text_keeps_all_else_of_the_rule(policy: str, written: str) -> None:
+    row = [USER, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nFour."}]
+    better = written.replace("RE", r"/<think>.*?<\/think>\s*/s")
+    helps = {d.help for d in found(policy, row, template=PRINTS_LISTS) if d.code == "PE519"}
+    assert {f"select it by what it looks like: `{better}`"} == helps
+    if better.startswith(("train", "mask", "scale")):
+        program, seen = looked(better, row, template=PRINTS_LISTS)
+        assert {} == unused_rules(program, seen)
+
+
 def test_thinking_that_is_text_is_searched_in_the_first_rows_and_where_a_rule_asks_for_thinking() -> None:
     chat = [USER, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nFour."}]
     for policy, counts in (("mask assistant.reasoning", [1, 0]), ("mask assistant.tool_call", [0, 0])):

@@ -20,14 +20,16 @@ from policy_engine.lang.ast import Compare, Expr, Has, Not, Or, Truth, leaves
 from policy_engine.lang.checked import CheckedRule, Spans
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.answer_ends import open_answers
+from policy_engine.mask.evidence.by_text import by_text, in_regex
 from policy_engine.mask.evidence.rule_use import (
+    THINKING,
     Asked,
     Evidence,
     asked_fields,
     is_of_thinking,
     types_of,
 )
-from policy_engine.mask.evidence.written_calls import in_regex, written_calls
+from policy_engine.mask.evidence.written_calls import written_calls
 from policy_engine.rules.program import Program
 
 ENOUGH: Final = 20
@@ -110,11 +112,9 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
 
 
 def _by_text(rule: CheckedRule, marker: str) -> str:
-    verb = "mask" if rule.effect == "mask" else "train"
     # `<think>` closes with `</think>`, Mistral's `[THINK]` with `[/THINK]`.
     end = marker.replace("<", "</", 1) if marker.startswith("<") else marker.replace("[", "[/", 1)
-    opening, closing = map(in_regex, (marker, end))
-    return f"{verb} /{opening}.*?{closing}\\s*/s in assistant.text"
+    return by_text(rule, THINKING, f"/{in_regex(marker)}.*?{in_regex(end)}\\s*/s")
 
 
 def _of_fields(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnostic]:

@@ -57,7 +57,7 @@ _ALWAYS: Final = frozenset(
     | {f"{scope}.{name}" for scope in ("message", "previous", "next") for name in ("content", "role")}
 )
 _ANY: Final = frozenset({"null", "boolean", "number", "string", "list", "object"})
-_THINKING: Final = frozenset({"reasoning.open", "reasoning.text", "reasoning.close", "empty_reasoning"})
+THINKING: Final = frozenset({"reasoning.open", "reasoning.text", "reasoning.close", "empty_reasoning"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -318,7 +318,7 @@ def is_of_thinking(rule: CheckedRule) -> bool:
     >>> [is_of_thinking(rule) for rule in check_text("mask assistant.reasoning; train assistant").rules]
     [True, False]
     """
-    return all(isinstance(target, Atom) and target.parts <= _THINKING for target in rule.targets)
+    return all(isinstance(target, Atom) and target.parts <= THINKING for target in rule.targets)
 
 
 def _thinking_in(row: MaskedRow) -> str | None:

@@ -25,7 +25,8 @@ from policy_engine.core.vocabulary import CALL_FIELDS, parts_of
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang.ast import leaves
-from policy_engine.lang.checked import CheckedRule, CheckedStatement, CheckedTarget, Spans, atoms_of
+from policy_engine.lang.checked import CheckedStatement, CheckedTarget, Spans, atoms_of
+from policy_engine.mask.evidence.by_text import by_text, in_regex
 from policy_engine.rules.program import Program
 
 KNOWN: Final = (
@@ -38,8 +39,6 @@ KNOWN: Final = (
 _PARTS: Final = parts_of("tool_call") or frozenset()
 _SHOWN: Final = 8
 """Rows that are named; the others are counted."""
-_SPECIAL: Final = frozenset("\\.+*?()[{}^$|/")
-"""Characters that a regex of a policy has a backslash before."""
 
 
 class CallsInText:
@@ -203,21 +202,8 @@ def _help(statement: CheckedStatement | None, opening: str, closing: str) -> str
 
 
 def _by_text(statement: CheckedStatement | None, opening: str, closing: str) -> str:
-    verb, end = "train", ""
-    if isinstance(statement, CheckedRule):
-        verb, end = statement.effect, f" by {statement.weight}" if statement.effect == "scale" else ""
-    elif statement is not None:
-        verb = f"{statement.kind} train"
-    return f"{verb} /{in_regex(opening)}.*{'?' + in_regex(closing) if closing else ''}/s in assistant.text{end}"
-
-
-def in_regex(text: str) -> str:
-    r"""A text as a regex of a policy matches it.
-
-    >>> print(in_regex("[TOOL_CALLS]"), in_regex("</tool_call>"))
-    \[TOOL_CALLS] <\/tool_call>
-    """
-    return "".join(f"\\{char}" if char in _SPECIAL else char for char in text)
+    regex = f"/{in_regex(opening)}.*{'?' + in_regex(closing) if closing else ''}/s"
+    return f"train {regex} in assistant.text" if statement is None else by_text(statement, _PARTS, regex)
 
 
 def _patterns(program: Program) -> Iterator[str]:

@@ -24,6 +24,10 @@ CARRIED: Final = {
     "model_name_or_path", "stage",
 }  # fmt: skip
 """Settings of LLaMA-Factory that became rules, lines of the dataset file, or notes."""
+_ODD: Final = (
+    "LLaMA-Factory drops rows whose messages do not alternate between questions and answers, or do not end with an "
+    "answer, as those that end with a user's message. `apply` keeps them: take them out of the data for the same rows."
+)
 _OPENAI_ROW: Final = {"messages", "tools", "parallel_tool_calls", "functions"}
 _OPENAI_MESSAGE: Final = {
     "role", "content", "name", "weight", "tool_calls", "tool_call_id", "function_call", "refusal", "audio",
@@ -70,7 +74,8 @@ def from_llamafactory(path: Path) -> list[Imported]:
             f"`template: {config['template']}` is LLaMA-Factory's own: here it is the tokenizer's chat template."
         )
     if config.get("cutoff_len"):
-        notes.append(f"`cutoff_len`: apply with --max-length {config['cutoff_len']} --truncate keep_start.")
+        notes.append(_of_cutoff(config["cutoff_len"], keeps_end=bool(history)))
+    notes.append(_ODD)
     notes += note_of_others(config, CARRIED, LLAMAFACTORY)
     warnings = warning_of_others(config, CARRIED, LLAMAFACTORY, str(path), "LLaMA-Factory 0.9.5")
     wanted = config.get("dataset")
@@ -88,6 +93,22 @@ def from_llamafactory(path: Path) -> list[Imported]:
             Imported(name=str(entry), source=source, rules=rules, dataset=dataset, notes=notes, warnings=warnings)
         )
     return made
+
+
+def _of_cutoff(length: object, *, keeps_end: bool) -> str:
+    """The note of `cutoff_len`, which counts pairs of a question and its answer.
+
+    With `mask_history` LLaMA-Factory takes the last pair first, and else the first.
+    """
+    keep, place, beside = ("keep_end", "last", "before") if keeps_end else ("keep_start", "first", "behind")
+    note = (
+        f"`cutoff_len`: apply with --max-length {length} --truncate {keep}. LLaMA-Factory keeps the {place} pairs of "
+        f"question and answer that fit, and of the pair {beside} them the beginning of its question and of its answer; "
+        f"`apply` keeps the {place} {length} tokens."
+    )
+    if keeps_end:
+        note += " A last pair that is longer than that loses its end there, and its beginning here."
+    return note
 
 
 def _dataset_info(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from policy_engine.importers.trl import from_trl
 from policy_engine.mask.explain import explain_pieces
 from policy_engine.mask.masker import Masker
 from policy_engine.rules.compile import compile_text
+from policy_engine.run.truncate import Truncation, truncate
 from tests.cli.support import cli
 from tests.importers.importing import MESSAGES, imported, trained
 
@@ -149,6 +150,25 @@ def test_llamafactory(tmp_path: Path) -> None:
         imported("llamafactory", {"dataset": "other"}, tmp_path)
     with pytest.raises(ConfigError, match="exclude each other"):
         imported("llamafactory", {"train_on_prompt": True, "mask_history": True}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("config", "keep", "keeps"),
+    [({}, "keep_start", "first"), ({"train_on_prompt": True}, "keep_start", "first"),
+     ({"mask_history": True}, "keep_end", "last")],
+)  # fmt: skip
+def test_llamafactory_cuts_where_nothing_is_trained(
+    config: dict[str, Any], keep: str, keeps: str, tmp_path: Path
+) -> None:
+    (made,) = imported("llamafactory", {**config, "cutoff_len": 30}, tmp_path)
+    assert f"--max-length 30 --truncate {keep}. LLaMA-Factory keeps the {keeps} pairs" in " ".join(made.notes)
+    assert "drops rows whose messages" in " ".join(made.notes)
+    # The row is longer than that, and what the policy trains of it is not cut away.
+    row = Masker(compile_text(made.policy_text), load_tokenizer("builtin"))(MESSAGES[1:])
+    cut = truncate(row, Truncation(max_length=30, keep=keep))  # type: ignore[arg-type]
+    assert len(row.input_ids) > 30
+    assert cut is not None
+    assert any(label >= 0 for label in cut.labels)
 
 
 EMPTY_THINK = "<think>\n\n</think>\n\n"

@@ -46,13 +46,15 @@ def test_labels(thinking: dict[str, Any], mask_history: bool, tmp_path: Path) ->
     assert labels == list(ours.labels)
 
 
-def theirs(messages: list[dict[str, Any]], mask_history: bool, thinking: dict[str, Any]) -> tuple[list[int], list[int]]:
+def theirs(
+    messages: list[dict[str, Any]], mask_history: bool, thinking: dict[str, Any], *, cutoff_len: int = 4096
+) -> tuple[list[int], list[int]]:
     pytest.importorskip("llamafactory")
     from llamafactory.data.processor.supervised import SupervisedDatasetProcessor
     from llamafactory.data.template import get_template_and_fix_tokenizer
     from llamafactory.hparams import DataArguments
 
-    data = DataArguments(template="qwen3", mask_history=mask_history, cutoff_len=4096, **thinking)
+    data = DataArguments(template="qwen3", mask_history=mask_history, cutoff_len=cutoff_len, **thinking)
     tokenizer = load_tokenizer("builtin").tokenizer
     processor = SupervisedDatasetProcessor(
         template=get_template_and_fix_tokenizer(tokenizer, data), tokenizer=tokenizer, processor=None, data_args=data
@@ -61,6 +63,23 @@ def theirs(messages: list[dict[str, Any]], mask_history: bool, thinking: dict[st
         prompt=messages[:-1], response=messages[-1:], system="", tools="", images=[], videos=[], audios=[]
     )
     return made
+
+
+@pytest.mark.parametrize("mask_history", [False, True])
+def test_the_pairs_that_cutoff_len_keeps(mask_history: bool, tmp_path: Path) -> None:
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump({"template": "qwen3", "mask_history": mask_history, "cutoff_len": 48}))
+    (made,) = from_llamafactory(path)
+    plain = [{"role": m["role"], "content": m["content"] * 5} for m in MESSAGES]
+    whole, _ = theirs(plain, mask_history, {"enable_thinking": False})
+    ids, labels = theirs(plain, mask_history, {"enable_thinking": False}, cutoff_len=48)
+    assert len(ids) <= 48 < len(whole)
+    assert any(label >= 0 for label in labels)
+    note = next(note for note in made.notes if "cutoff_len" in note)
+    assert ("keep_end" in note) == mask_history
+    # One pair is whole, the last or the first; of the other the beginning is left.
+    side = whole[-24:] if mask_history else whole[:24]
+    assert side == (ids[-24:] if mask_history else ids[:24])
 
 
 def test_known_keys_are_those_of_its_arguments() -> None:

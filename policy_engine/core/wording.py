@@ -12,6 +12,9 @@ _KINDS: Final[dict[JsonType, str]] = {
     "list": "a list", "object": "an object",
 }  # fmt: skip
 
+_ROWS: Final = 8
+"""Rows that are named by number."""
+
 
 def counted(number: int, noun: str) -> str:
     """A number with its noun: `1 row`, `2,000 rows`.
@@ -20,6 +23,19 @@ def counted(number: int, noun: str) -> str:
     ('1 row', '1,200 rows')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def rows_numbered(numbers: Sequence[int]) -> str:
+    """Rows by number, the first eight: `row 3`, `rows 1, 2, 7`; empty without a number.
+
+    >>> rows_numbered([3]), rows_numbered([1, 2, 7]), rows_numbered(range(1, 10))
+    ('row 3', 'rows 1, 2, 7', 'rows 1, 2, 3, 4, 5, 6, 7, 8, …')
+    """
+    if not numbers:
+        return ""
+    more = ", …" if len(numbers) > _ROWS else ""
+    noun = "row" if len(numbers) == 1 else "rows"
+    return f"{noun} {', '.join(str(number) for number in numbers[:_ROWS])}{more}"
 
 
 def install(extra: str) -> str:

@@ -115,8 +115,10 @@ class DatasetSpec:
         roles = {role for role in self.names.get("roles", {}).values() if role != CALL_ROLE}
         return Schema(roles=frozenset(roles) | self.trained_roles, trained_roles=self.trained_roles, fields=self.fields)
 
-    def format_of(self, rows: Iterable[Any]) -> Format:
+    def format_of(self, rows: Iterable[Any], numbers: Sequence[int] = ()) -> Format:
         """The format of the data: as the file declares it, and for the rest as `rows` show it.
+
+        `numbers` are those of the rows, to name the ones of another shape.
 
         Raises:
             ConfigError: nothing is declared and the rows have no known shape, or columns of preferences are asked for
@@ -129,7 +131,7 @@ class DatasetSpec:
         names = {**self.names, "template_kwargs": dict(self.template_kwargs), "carry": self.carry}
         # Nothing is declared, so nothing can contradict what the rows show.
         if self.kind is None and not self.names:
-            found = detect_format(rows, pairs=self.pairs is not None)
+            found = detect_format(rows, pairs=self.pairs is not None, numbers=numbers)
             return replace(found, template_kwargs=dict(self.template_kwargs), carry=self.carry)
         sample = list(rows)
         kind = self.kind or self._kind(sample)
@@ -332,12 +334,12 @@ def format_seen(first: Iterable[Numbered], source: Rows, spec: DatasetSpec) -> F
     """
     first = list(first)
     bad = [(number, row) for number, row in first if isinstance(row, PolicyEngineError)]
-    rows = [row for _, row in first if not isinstance(row, PolicyEngineError)]
-    if bad and not rows:
+    good = [(number, row) for number, row in first if not isinstance(row, PolicyEngineError)]
+    if bad and not good:
         number, error = bad[0]
         more = "" if len(bad) == 1 else f"; the {len(bad) - 1} after it could not be read either"
         raise DataError(f"{error.message}{more}", help=error.help).at(source.where(number))
     try:
-        return spec.format_of(rows)
+        return spec.format_of([row for _, row in good], [number for number, _ in good])
     except ConfigError as error:
         raise error.at(source.where(first[0][0])) from None

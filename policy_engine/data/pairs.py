@@ -115,6 +115,7 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
     for side, name in zip(sides, (spec.chosen, spec.rejected)):
         if len(side) == shared:
             refuse(f"`{name}` has no message behind the prompt", "add the answer, or drop the row")
+        _check_open(prompt, side[shared], spec)
     # A copy of each list: a system message is put in front of it.
     made = [conversation_of(row, spec, list(side)) for side in sides]
     # A system message from a column makes the prompt one message longer.
@@ -138,6 +139,7 @@ def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:
         prompt, answer = answer[:-1], answer[-1:]
         if answer[0].get("role") in ("user", "tool", "system"):
             refuse(f"`{spec.completion}` ends with no answer, but with a message of `{answer[0]['role']}`", DROP)
+    _check_open(prompt, answer[0], spec)
     made = conversation_of(row, spec, [*prompt, *answer])
     return Judged(conversation=made, shared=len(made.messages) - len(answer), label=bool(label))
 
@@ -151,6 +153,16 @@ def _prompt(row: Mapping[str, Any], spec: Format) -> Messages | None:
         return question_of(row, spec, found)
     check_no_input(row, spec)
     return found
+
+
+def _check_open(prompt: Messages | None, answer: Mapping[str, Any], spec: Format) -> None:
+    """Refuses a prompt that ends with an answer: the one to train would follow it, as inference never writes it."""
+    if prompt and prompt[-1].get("role") == answer.get("role") == "assistant":
+        refuse(
+            f"column `{spec.prompt}` ends with an answer (`assistant`), which another answer cannot follow",
+            f"take the answer out of `{spec.prompt}`, or drop the row; conversations that are no preferences belong in "
+            "a file of their own",
+        )
 
 
 def _said(answer: str | Messages) -> Messages:

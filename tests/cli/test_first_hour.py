@@ -219,3 +219,20 @@ def test_errors_come_after_how_rows_are_read(tmp_path: Path) -> None:
         ran.stdout.index(text) for text in ("read as OpenAI messages", "error[PE501]", "row 1 · ", "rule  tokens")
     ]
     assert sorted(starts) == starts
+
+
+def test_rows_of_another_shape_by_number(tmp_path: Path) -> None:
+    """Among preferences, a conversation that ends with its answer fails, and is named where the format is said."""
+    human, answer = {"from": "human", "value": "Two and two?"}, {"from": "gpt", "value": "Four."}
+    judged = {"chosen": answer, "rejected": {"from": "gpt", "value": "Five."}}
+    good, answered = {"conversations": [human], **judged}, {"conversations": [human, answer], **judged}
+    data = tmp_path / "pairs.jsonl"
+    data.write_text("\n".join(map(json.dumps, [good, good, answered, good, {"conversations": [human, answer]}, good])))
+    arguments = [data, "-p", "default", "-t", "builtin"]
+    ran = cli("apply", *arguments, "-o", tmp_path / "o.jsonl")
+    assert "(4 of 6 rows looked at; 2 with another shape: rows 3, 5)" in ran.out
+    assert "rows 3, 5" in next(line for line in ran.out.splitlines() if line.startswith("rows failed"))
+    assert "pairs.jsonl:3: error[PE501]: column `conversations` ends with an answer (`assistant`)" in ran.err
+    assert 1 == ran.code
+    assert "2 with another shape: rows 3, 5)" in cli("show", *arguments).out
+    assert "2 with another shape: rows 3, 5)" in cli("init", data, "-t", "builtin", "-o", tmp_path / "new").out

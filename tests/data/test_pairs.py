@@ -206,3 +206,25 @@ def test_a_named_answer_is_one_answer(tmp_path: Path) -> None:
     file.write_text("messages: {prompt: question, completion: chosen}\n")
     row = {"question": "Hi?", "chosen": "Yes.", "rejected": "No."}
     assert load_dataset_spec(file).format_of([row]).kind == "prompt_completion"
+
+
+ANSWERED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]
+CHOSEN, REJECTED = {"from": "gpt", "value": "Good day"}, {"from": "gpt", "value": "What?"}
+
+
+@pytest.mark.parametrize("more", [{"rejected": REJECTED, "chosen": CHOSEN}, {"completion": [CHOSEN], "label": True}])
+def test_a_prompt_that_is_answered_already_is_refused(more: dict[str, Any]) -> None:
+    """It was read as a prompt, and an answer was trained that follows another answer."""
+    asked = {"prompt": ANSWERED[:1], **more}
+    spec = detect_format([asked], pairs=True)
+    assert 1 == read_judged(asked, spec).shared
+    with pytest.raises(RowError, match="column `prompt` ends with an answer") as refused:
+        read_judged({**asked, "prompt": ANSWERED}, spec)
+    assert "take the answer out of `prompt`, or drop the row" in str(refused.value.help)
+
+
+def test_a_prompt_that_ends_with_a_call_and_an_answer_with_its_result() -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}]}
+    behind = [[{"role": "tool", "content": "1"}, {"role": "assistant", "content": text}] for text in ("One.", "Two.")]
+    row = {"prompt": [{"role": "user", "content": "Hi"}, call], "chosen": behind[0], "rejected": behind[1]}
+    assert 2 == read_judged(row, named_format("preference")).shared

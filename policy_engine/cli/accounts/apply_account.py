@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -13,7 +13,7 @@ from policy_engine.cli.accounts.lost_notes import lost_note
 from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
-from policy_engine.core.wording import counted, share
+from policy_engine.core.wording import counted, rows_numbered, share
 from policy_engine.data.role_spelling import DoubtfulRole, what_to_do
 from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
 from policy_engine.mask.evidence.rule_use import Evidence
@@ -26,8 +26,6 @@ from policy_engine.rules.program import Program
 
 if TYPE_CHECKING:
     from policy_engine.run.summary import Summary
-
-_NUMBERS: Final = 8
 
 
 def closing(summary: Summary, masker: Masker) -> tuple[RenderableType, ...]:
@@ -125,7 +123,7 @@ def _rows(summary: Summary) -> PlainTable:
     always = 4  # what every run is asked; the rest only where it happened
     for index, (label, count, style, why) in enumerate(counts):
         if count or index < always:
-            which = _numbers(summary.left_out.get(why, ()))
+            which = rows_numbered(summary.left_out.get(why, ()))
             table.add_row(Text(label), Text(f"{count:,}", style=style if count else "dim"), Text(which, style="dim"))
     if summary.rows_unrolled is not None:
         table.add_row("rows that became several samples", f"{summary.rows_unrolled:,}")
@@ -136,18 +134,6 @@ def _rows(summary: Summary) -> PlainTable:
     if summary.sequences != summary.samples:
         table.add_row("packed sequences", f"{summary.sequences:,}")
     return table
-
-
-def _numbers(numbers: Sequence[int]) -> str:
-    """The first rows by number; `--format json` has all.
-
-    >>> _numbers([1, 2, 3, 7])
-    'rows 1, 2, 3, 7'
-    """
-    shown = ", ".join(f"{number}" for number in numbers[:_NUMBERS])
-    return (
-        f"{'row' if len(numbers) == 1 else 'rows'} {shown}{', …' if len(numbers) > _NUMBERS else ''}" if shown else ""
-    )
 
 
 def _tokens(summary: Summary) -> PlainTable:

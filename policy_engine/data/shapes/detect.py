@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, Final
 
 from policy_engine.core.errors import ConfigError
-from policy_engine.core.wording import counted
+from policy_engine.core.wording import counted, rows_numbered
 from policy_engine.data.formats import (
     CALL_ROLE,
     SHAREGPT_ROLES,
@@ -51,10 +51,10 @@ _OWN: Final = (("prompt", "prompt"), ("completion", "completion"))
 """Names of columns that rows of prompt and completion have by themselves."""
 
 
-def detect_format(rows: Iterable[Any], *, pairs: bool = False) -> Format:
+def detect_format(rows: Iterable[Any], *, pairs: bool = False, numbers: Sequence[int] = ()) -> Format:
     """The format that most of the given rows have; `description` says what was seen, and why.
 
-    With `pairs` that is one of preferences.
+    With `pairs` that is one of preferences. With `numbers`, those of the rows, it names the rows of another shape.
 
     Raises:
         ConfigError: no row has a known shape; the message lists the columns seen and says what to do.
@@ -70,9 +70,11 @@ def detect_format(rows: Iterable[Any], *, pairs: bool = False) -> Format:
     votes = Counter(shape for row in seen if (shape := shape_of(row, pairs=pairs)) is not None)
     if not votes:
         raise no_pairs(seen) if pairs else ConfigError(nothing_fits(seen), help=what_to_do(seen))
-    shape, count = votes.most_common(1)[0]
-    fitting = [row for row in seen if shape_of(row, pairs=pairs) == shape]
-    return _described(shape, fitting, looked_at=len(seen), count=count)
+    shape = votes.most_common(1)[0][0]
+    fits = [shape_of(row, pairs=pairs) == shape for row in seen]
+    fitting = [row for row, is_one in zip(seen, fits) if is_one]
+    others = [number for number, is_one in zip(numbers, fits) if not is_one]
+    return _described(shape, fitting, looked_at=len(seen), others=others)
 
 
 def usual_names(kind: FormatKind, rows: Sequence[Any], declared: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,7 +101,7 @@ def usual_names(kind: FormatKind, rows: Sequence[Any], declared: Mapping[str, An
     return found
 
 
-def _described(shape: RowShape, rows: list[Mapping[str, Any]], *, looked_at: int, count: int) -> Format:
+def _described(shape: RowShape, rows: list[Mapping[str, Any]], *, looked_at: int, others: Sequence[int]) -> Format:
     kind, names = shape.kind, dict(shape.names)
     notes: list[str] = []
     if kind in ("messages", "sharegpt"):
@@ -123,8 +125,9 @@ def _described(shape: RowShape, rows: list[Mapping[str, Any]], *, looked_at: int
         if name is not None and any(_is_there(column(row, name)) for row in rows):
             notes.append(f"{_USE.get(name, name)} from column `{name}`{_but(rows, fmt, name)}")
     notes += _of_tokens(rows, fmt)
-    rest = "" if count == looked_at else f"; {looked_at - count} with another shape"
-    text = f"read as {_TITLES[kind]}: {why} ({count} of {counted(looked_at, 'row')} looked at{rest})"
+    which = f": {rows_numbered(others)}" if others else ""
+    rest = "" if len(rows) == looked_at else f"; {looked_at - len(rows)} with another shape{which}"
+    text = f"read as {_TITLES[kind]}: {why} ({len(rows)} of {counted(looked_at, 'row')} looked at{rest})"
     return noted(named_format(kind, **{**_names(fmt), "description": "; ".join([text, *notes])}), rows)
 
 

@@ -156,7 +156,7 @@ def _prompt(row: Mapping[str, Any], spec: Format) -> Messages | None:
 
 
 def _check_open(prompt: Messages | None, answer: Mapping[str, Any], spec: Format) -> None:
-    """Refuses a prompt that ends with an answer: the one to train would follow it, as inference never writes it."""
+    """Refuses a prompt that ends with an answer: no other answer follows one."""
     if prompt and prompt[-1].get("role") == answer.get("role") == "assistant":
         refuse(
             f"column `{spec.prompt}` ends with an answer (`assistant`), which another answer cannot follow",

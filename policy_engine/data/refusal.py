@@ -45,6 +45,7 @@ _FROM_RESPONSES: Final = (
     "it, a `function_call_output` as a message of role `tool` with `tool_call_id`, `reasoning` as `reasoning_content` "
     "of the message behind it, and parts `input_text` and `output_text` as text, all in one list `messages`"
 )
+_ROW: Final = '`{"messages": [{"role": "user", "content": …}, {"role": "assistant", "content": …}]}`'
 _RENDERED: Final = re.compile(r"<\|\w+\|>|<start_of_turn>|\[INST\]|^### \w+:", re.MULTILINE)
 """Signs of a chat that a template wrote."""
 
@@ -148,9 +149,30 @@ def of_text(row: Mapping[str, Any], name: str) -> str:
     >>> of_text({"text": "<|im_start|>user\\nHi<|im_end|>"}, "text")[:62]
     '`text` does not say who wrote which part of it: a template wro'
     """
-    says = f"`{name}` does not say who wrote which part of it"
+    return _of_text(f"`{name}`", row[name])
+
+
+def of_plain_row(row: Any) -> str:
+    """The help where rows are text, numbers or null, which have no columns.
+
+    >>> of_plain_row("Water boils at 100 degrees.")[:63]
+    'a row of text does not say who wrote which part of it. Text to '
+    """
+    if not isinstance(row, str):
+        return f"write each row as an object: {_ROW}"
+    try:
+        found = read_json(row)
+    except ValueError:
+        return f"{_of_text('a row of text', row)}; a row of a chat is an object: {_ROW}"
+    if isinstance(found, Mapping | list):
+        return "the rows are JSON text in JSON text: they were dumped twice; dump them once"
+    return f"write each row as an object: {_ROW}"
+
+
+def _of_text(name: str, text: Any) -> str:
+    says = f"{name} does not say who wrote which part of it"
     messages = "give the messages that it was made of, or the question and the answer in columns of their own"
-    if isinstance(row[name], str) and _RENDERED.search(row[name]):
+    if isinstance(text, str) and _RENDERED.search(text):
         return f"{says}: a template wrote it; {messages}"
     return (
         f"{says}. Text to pretrain on needs no policy, since every token of it is trained: leave it to your trainer, "

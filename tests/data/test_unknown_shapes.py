@@ -174,3 +174,19 @@ def test_columns_of_openais_responses_are_named() -> None:
     with pytest.raises(ConfigError) as caught:
         detect_format([{"input": asked, "output": [{"type": "function_call", "name": "f"}, {**asked[0], **YO}]}])
     assert "this is an item of OpenAI's Responses" in str(caught.value.help)
+
+
+@pytest.mark.parametrize(
+    ("rows", "help"),
+    [
+        (["Water boils.", "Ice melts."], "a row of text does not say who wrote which part of it. Text to pretrain on"),
+        (["<|im_start|>user\nHi<|im_end|>"], "who wrote which part of it: a template wrote it; give the messages"),
+        (['{"messages": []}'], "JSON text in JSON text: they were dumped twice; dump them once"),
+        ([3, None], 'write each row as an object: `{"messages": [{"role": "user", "content": …}'),
+    ],
+)
+def test_rows_without_columns_are_not_asked_for_the_names_of_columns(rows: list[Any], help: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        detect_format(rows)
+    assert help in str(caught.value.help)
+    assert "name the columns" not in str(caught.value.help)

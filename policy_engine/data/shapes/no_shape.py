@@ -13,7 +13,16 @@ from typing import Any, Final
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.wording import a_kind, counted
 from policy_engine.data.formats import OTHER_NAMES, USUAL_FIELDS, is_broken_list, key_meant, list_kind, message_list
-from policy_engine.data.refusal import ANSWERS, ARRAYS, NEXT_STEP, of_other_interfaces, of_text, text_help, text_problem
+from policy_engine.data.refusal import (
+    ANSWERS,
+    ARRAYS,
+    NEXT_STEP,
+    of_other_interfaces,
+    of_plain_row,
+    of_text,
+    text_help,
+    text_problem,
+)
 from policy_engine.data.shapes.row_shape import answer_kind, opens_whole
 
 _CONTEXTS: Final = ("context", "input", "passage")
@@ -77,7 +86,9 @@ def what_to_do(rows: list[Any]) -> str:
     >>> what_to_do([{"question": "Hi?", "good": "Yes.", "bad": "No."}])[49:]
     '`messages: {format: preference, prompt: question, chosen: good, rejected: bad}`'
     """
-    row = next((row for row in rows if isinstance(row, Mapping)), {})
+    row = next((row for row in rows if isinstance(row, Mapping)), None)
+    if row is None:
+        return of_plain_row(rows[0])
     if isinstance(row.get("input_ids"), list | tuple):
         return (
             "these rows are tokenized already: `audit` reads them as they are; to mask them, give their `messages` "

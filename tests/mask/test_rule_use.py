@@ -176,6 +176,22 @@ def test_later_rules_decide_it_all() -> None:
     assert "later rules decide all that it selects" == unused_rules(program, seen)[0]
 
 
+@pytest.mark.parametrize(
+    ("later", "asks"),
+    [
+        ("train assistant after trained first user; mask user", True),
+        ("train assistant right after trained user; mask user", True),
+        ("train eos of trained assistant; mask user", False),
+        ("train eos of trained last user; mask user", True),
+        ("train assistant after first user; mask user", False),
+    ],
+)
+def test_a_mark_that_a_later_rule_asks_for(later: str, asks: bool) -> None:
+    program, seen = looked(f"train user.text; {later}", [USER, answer()])
+    marked = "later rules decide all that it selects" + "; `trained` in a later rule asks for it" * asks
+    assert marked == unused_rules(program, seen)[2]
+
+
 def test_a_scale_that_holds_is_not_unused() -> None:
     program, seen = looked("scale assistant by 2\nscale tool by 2", [USER, answer()])
     assert {3: "what it selects does not occur"} == unused_rules(program, seen)

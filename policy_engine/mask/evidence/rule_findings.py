@@ -17,7 +17,7 @@ from policy_engine.core.suggest import nearest
 from policy_engine.core.vocabulary import NEIGHBOURS
 from policy_engine.core.wording import counted
 from policy_engine.lang.ast import Compare, Expr, Has, Not, Or, Truth, leaves
-from policy_engine.lang.checked import CheckedRule, Spans
+from policy_engine.lang.checked import CheckedRule, Spans, atoms_of
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.answer_ends import open_answers
 from policy_engine.mask.evidence.by_text import by_text, in_regex
@@ -70,10 +70,23 @@ def why_unused(program: Program, seen: Evidence, index: int) -> str | None:
     if seen["decided", str(index)] or (program.policy.rules[index].effect == "scale" and seen["held", str(index)]):
         return None
     if seen["held", str(index)]:
-        return "later rules decide all that it selects"
+        asked = "; `trained` in a later rule asks for it" if _is_asked_for(program, index) else ""
+        return f"later rules decide all that it selects{asked}"
     if seen["selected", str(index)]:
         return NEVER_HELD
     return NOT_THERE
+
+
+def _is_asked_for(program: Program, index: int) -> bool:
+    """True if a later rule asks for trained turns, which the rule may have made so."""
+    rules = program.policy.rules
+    if rules[index].effect != "train":
+        return False
+    roles = {atom.turns.role if atom.turns else None for target in rules[index].targets for atom in atoms_of(target)}
+    later = [atom for rule in rules[index + 1 :] for target in rule.targets for atom in atoms_of(target)]
+    named = [turns for atom in later for turns in (atom.turns, *(relation.turns for relation in atom.relations))]
+    asked = {turns.role for turns in named if turns is not None and turns.which is not None and turns.which.trained}
+    return bool(asked) and (None in asked | roles or not asked.isdisjoint(roles))
 
 
 def unused_rules(program: Program, seen: Evidence) -> dict[int, str]:

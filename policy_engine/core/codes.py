@@ -77,6 +77,7 @@ CODES: Final[dict[str, str]] = {
     "PE411": "text of a chat template that no tried conversation reaches",
     "PE412": "tokens over the border of a generation block",
     "PE413": "a skeleton that writes other text than its template",
+    "PE414": "a tagged template that is not right where an answer has its thinking twice",
     "PE501": "a row that cannot be read",
     "PE502": "data that cannot be read or written",
     "PE503": "a key or an option that has no meaning",

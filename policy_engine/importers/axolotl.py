@@ -21,6 +21,7 @@ from policy_engine.importers.imported import (
     warning_of_others,
 )
 from policy_engine.importers.known_keys import AXOLOTL
+from policy_engine.importers.other_kinds import refuse_other_kind
 
 _ENTRY: Final = {
     "path", "name", "type", "split", "shards", "shards_idx", "preprocess_shards", "data_files", "ds_type", "revision",
@@ -69,6 +70,7 @@ def from_axolotl(path: Path) -> list[Imported]:
     Raises ConfigError for entries of other types, settings without meaning, and keys nobody knows.
     """
     config = read_config(path)
+    refuse_other_kind(config, "axolotl", path)
     entries = config.get("datasets")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path} has no `datasets`", help="give axolotl's own configuration file")

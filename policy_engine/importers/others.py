@@ -18,6 +18,7 @@ from policy_engine.importers.imported import (
     warning_of_others,
 )
 from policy_engine.importers.known_keys import LLAMAFACTORY
+from policy_engine.importers.other_kinds import refuse_other_kind
 
 CARRIED: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
@@ -46,6 +47,7 @@ _TINKER: Final = {
 def from_llamafactory(path: Path) -> list[Imported]:
     """LLaMA-Factory's training YAML, and `dataset_info.json` of its `dataset_dir` or beside it."""
     config = read_config(path)
+    refuse_other_kind(config, "llamafactory", path)
     refuse_slips(config, CARRIED, str(path))
     on_prompt, history = config.get("train_on_prompt"), config.get("mask_history")
     # As LLaMA-Factory itself refuses it.

@@ -19,6 +19,7 @@ from policy_engine.importers.imported import (
     warning_of_others,
 )
 from policy_engine.importers.known_keys import TRL
+from policy_engine.importers.other_kinds import refuse_other_kind
 
 MASKS: Final = {
     "assistant_only_loss", "completion_only_loss", "max_length", "truncation_mode", "packing", "dataset_kwargs",
@@ -118,6 +119,7 @@ def from_trl(path: Path, data: str | None = None) -> list[Imported]:
     Raises ConfigError for keys of another trainer, and for those all but about masks; and what reading the data raises.
     """
     config = read_config(path)
+    refuse_other_kind(config, "trl", path)
     # Before slips are looked for: `loss_weights` of DPO is no misspelling.
     found = [key for key in config if key in OTHER_TRAINERS]
     if found:

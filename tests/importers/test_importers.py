@@ -324,3 +324,42 @@ def test_every_row_of_an_openai_file_is_read(tmp_path: Path, row: dict[str, Any]
     path.write_text("".join(json.dumps(r) + "\n" for r in ({"messages": MESSAGES}, row)))
     with pytest.raises((ConfigError, DataError), match=error):
         IMPORTERS["openai"](str(path))
+
+
+_AXOLOTL_CONFIG: dict[str, Any] = {"base_model": "m", "datasets": [{"path": "a.jsonl", "type": "chat_template"}]}
+
+
+@pytest.mark.parametrize(
+    ("system", "config", "what", "help"),
+    [
+        (
+            "llamafactory",
+            {"a": {"file_name": "a.json"}, "b": {"hf_hub_url": "x/b"}},
+            "dataset_info.json",
+            "training YAML",
+        ),
+        ("trl", {"a": {"file_name": "a.json"}}, "LLaMA-Factory's `dataset_info.json`", "SFTConfig"),
+        ("trl", _AXOLOTL_CONFIG, "a configuration of axolotl", "`policy-engine import axolotl` reads it"),
+        ("llamafactory", _AXOLOTL_CONFIG, "a configuration of axolotl", "`policy-engine import axolotl` reads it"),
+        (
+            "axolotl",
+            {"finetuning_type": "full", "stage": "sft"},
+            "LLaMA-Factory",
+            "`policy-engine import llamafactory`",
+        ),
+        ("llamafactory", {"assistant_only_loss": True}, "TRL's `SFTConfig`", "`policy-engine import trl` reads it"),
+        ("trl", {"features": {}, "citation": ""}, "the description of a dataset", "SFTConfig"),
+        ("trl", {"model_type": "qwen3", "architectures": ["Qwen3"]}, "a model's `config.json`", "SFTConfig"),
+        ("axolotl", {"tokenizer_class": "Qwen2Tokenizer"}, "a tokenizer's configuration", "axolotl's own"),
+        ("llamafactory", {"peft_type": "LORA"}, "an adapter's", "training YAML"),
+    ],
+)
+def test_files_of_another_kind_are_refused(
+    system: str, config: dict[str, Any], what: str, help: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "given.json"
+    path.write_text(json.dumps(config))
+    ran = cli("import", system, path)
+    assert 2 == ran.code
+    assert what in ran.err
+    assert help in ran.err

@@ -1,0 +1,62 @@
+"""Files that are given to an importer and are surely of another kind.
+
+    {"alpaca": {"file_name": "alpaca.json"}}         LLaMA-Factory's `dataset_info.json`, given for a training YAML
+    {"base_model": "…", "datasets": [{"path": "…"}]}  axolotl's configuration, given to `import trl`
+
+Without this, each of their keys would be left behind, and the policy would be that of an empty configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from policy_engine.core.errors import ConfigError
+
+_SOURCES: Final = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}
+"""Keys of an entry of LLaMA-Factory's `dataset_info.json` that say where its rows are; each entry has one."""
+
+
+def _lists_datasets(given: Mapping[str, Any]) -> bool:
+    return bool(given) and all(isinstance(value, Mapping) and _SOURCES & set(value) for value in given.values())
+
+
+_SYSTEMS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]]] = {
+    "axolotl": (
+        "a configuration of axolotl",
+        lambda given: "base_model" in given and isinstance(given.get("datasets"), list),
+    ),
+    "llamafactory": ("a training YAML of LLaMA-Factory", lambda given: "finetuning_type" in given),
+    "trl": ("TRL's `SFTConfig`", lambda given: not {"assistant_only_loss", "completion_only_loss"}.isdisjoint(given)),
+}
+"""By the name of the importer that reads them."""
+_OTHERS: Final[tuple[tuple[str, Callable[[Mapping[str, Any]], bool]], ...]] = (
+    ("LLaMA-Factory's `dataset_info.json`, the list of its datasets", _lists_datasets),
+    ("the description of a dataset that `datasets` wrote", lambda given: {"features", "citation"} <= set(given)),
+    ("a model's `config.json`", lambda given: {"model_type", "architectures"} <= set(given)),
+    ("a tokenizer's configuration", lambda given: "tokenizer_class" in given),
+    ("an adapter's `adapter_config.json`", lambda given: "peft_type" in given),
+)
+_WANTED: Final = {
+    "axolotl": "give axolotl's own configuration file",
+    "llamafactory": "give the training YAML, whose `dataset` names the datasets",
+    "trl": "give the YAML or JSON of `SFTConfig`",
+}
+
+
+def refuse_other_kind(given: Mapping[str, Any], system: str, path: Path) -> None:
+    """Raises ConfigError for a file that is surely not what `import SYSTEM` reads.
+
+    >>> refuse_other_kind({"a": {"file_name": "a.json"}}, "llamafactory", Path("dataset_info.json"))
+    Traceback (most recent call last):
+    policy_engine.core.errors.ConfigError: `dataset_info.json` is LLaMA-Factory's `dataset_info.json`, the list of ...
+    """
+    if _SYSTEMS[system][1](given):
+        return
+    for name, (what, fits) in _SYSTEMS.items():
+        if name != system and fits(given):
+            raise ConfigError(f"`{path}` is {what}", help=f"`policy-engine import {name}` reads it; {_WANTED[system]}")
+    for what, fits in _OTHERS:
+        if fits(given):
+            raise ConfigError(f"`{path}` is {what}", help=_WANTED[system])

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from policy_engine.mask.token_mask import TokenMask as TokenMask
     from policy_engine.mask.warner import (
         DataWarning as DataWarning,
+        LeftOutWarning as LeftOutWarning,
         OpenAnswerWarning as OpenAnswerWarning,
         PrintedDataWarning as PrintedDataWarning,
         UnusedColumnWarning as UnusedColumnWarning,
@@ -98,6 +99,7 @@ _HOMES = {
     "mask.token_mask": ("TokenMask",),
     "mask.warner": (
         "DataWarning",
+        "LeftOutWarning",
         "OpenAnswerWarning",
         "PrintedDataWarning",
         "UnusedColumnWarning",

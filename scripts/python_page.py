@@ -29,8 +29,9 @@ GROUPS = {
     "Masking": ("Masker", "MaskedRow", "MediaOptions", "MediaCollator", "TokenMask", "Conversation", "IGNORE_INDEX"),
     "Tokenizers and templates": ("load_tokenizer", "ChatTokenizer", "ChatTemplate"),
     "Warnings": (
-        "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LostFieldWarning", "OpenAnswerWarning",
-        "PrintedDataWarning", "QuotedArgumentsWarning", "UnusedColumnWarning", "WrittenCallWarning",
+        "PolicyWarning", "DataWarning", "DoubtfulRoleWarning", "LeftOutWarning", "LostFieldWarning",
+        "OpenAnswerWarning", "PrintedDataWarning", "QuotedArgumentsWarning", "UnusedColumnWarning",
+        "WrittenCallWarning",
     ),
     "Errors": (
         "PolicyEngineError", "PolicyError", "PolicySyntaxError", "PolicyCheckError", "GuardError", "TemplateError",

@@ -56,8 +56,8 @@ class Masker:
     out rows of `batch` that fail, and counts them. With `unroll`, `batch` makes samples of one turn each, for
     templates that rewrite history. `media` says where a processor's images, sounds and videos may come from.
 
-    Pickles, for worker processes. `counts` says what became of the rows of `batch` in this process: `rows`, `masked`,
-    `empty`, `drift`, `failed`, and `failed: CODE` for each kind of failure.
+    Pickles, for worker processes, whose counts do not come back. `counts` says what became of the rows of `batch`:
+    `rows`, `masked`, `empty`, `drift`, `failed`, and `failed: CODE` for each kind of failure.
 
     Raises ConfigError for arguments that mean nothing, TokenizerError and TemplateError as `load_tokenizer` does.
     """
@@ -356,17 +356,17 @@ class Masker:
         masked: list[Mapping[str, Any]] = []
         for place, result in enumerate(self._mask_rows(rows, layout)):
             self.counts["rows"] += 1
-            if isinstance(result, PolicyEngineError) and self.row_masker.leaves_out(result):
-                self.counts["drift"] += 1
-                continue
-            if isinstance(result, PolicyEngineError):
-                self._count_failure(result, f"row {place} of the batch" if indices is None else f"row {indices[place]}")
-                continue
-            self.counts["masked" if result else "empty"] += 1
-            kept += [place] * len(result)
-            masked += result
-        names = list(self._types(None if layout is None else layout.kind))
-        return as_columns(columns, given, kept, masked, names)
+            where = f"row {place} of the batch" if indices is None else f"row {indices[place]}"
+            if isinstance(result, PolicyEngineError) and not self.row_masker.leaves_out(result):
+                self._count_failure(result, where)
+            elif isinstance(result, PolicyEngineError) or not result:
+                self.counts[why := "drift" if result else "empty"] += 1
+                self._warner.left_out(why, where)
+            else:
+                self.counts["masked"] += 1
+                kept += [place] * len(result)
+                masked += result
+        return as_columns(columns, given, kept, masked, list(self._types(None if layout is None else layout.kind)))
 
     def _mask_rows(
         self, rows: list[dict[str, Any]], layout: Format | None

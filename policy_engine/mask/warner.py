@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import sys
 import warnings
 from collections import Counter
@@ -66,6 +67,13 @@ class WrittenCallWarning(DataWarning):
     """
 
 
+class LeftOutWarning(DataWarning):
+    """Rows are left out in a worker process, whose counts do not come back.
+
+    The warning is given once per process and reason: nothing to train, or ids that do not spell their messages.
+    """
+
+
 class DoubtfulRoleWarning(DataWarning):
     """A role of the data looks misspelled.
 
@@ -79,6 +87,8 @@ class Warner:
 
     program: Program
     tokenizer: ChatTokenizer
+    home: int = field(default_factory=os.getpid)
+    """The process in which the masker was made, or pickled; in it, `Masker.counts` can be asked."""
     _spellings: dict[tuple[tuple[str, str], ...], RoleSpelling] = field(default_factory=dict)
     _warned: set[Hashable] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -107,6 +117,19 @@ class Warner:
         """Warns of columns that are left over."""
         for text in layout.unused:
             self._warn(text, text, UnusedColumnWarning)
+
+    def left_out(self, why: str, where: str) -> None:
+        """Warns of a row that a worker process leaves out, since it is `empty` or for its `drift`."""
+        if os.getpid() == self.home:
+            return
+        reason = "nothing to train" if why == "empty" else "ids that do not spell its messages"
+        self._warn(
+            ("left out", why),
+            f"{where} has {reason} and is left out, as others may be: the `counts` of a worker process do not come "
+            f"back. `len` before and after says how many; `on {why} error` refuses such rows"
+            f"{', `on empty keep` keeps them' if why == 'empty' else ''}",
+            LeftOutWarning,
+        )
 
     def lost(self, lost: Lost, *, unrolling_writes: Callable[[str], bool]) -> None:
         """Warns of pieces that never reached the text; `unrolling_writes` as `Masker` has it."""

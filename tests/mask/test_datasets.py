@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policy_engine import ConfigError, Masker, RowError, policy_from_text
-from policy_engine.mask.warner import DoubtfulRoleWarning
+from policy_engine.mask.warner import DoubtfulRoleWarning, LeftOutWarning
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
 datasets = pytest.importorskip("datasets")
@@ -68,6 +68,37 @@ def test_two_processes_give_what_one_gives():
     one = dataset(4).map(masker.batch, batched=True, batch_size=3)
     two = dataset(4).map(masker.batch, batched=True, batch_size=3, num_proc=2)
     assert one.to_dict() == two.to_dict()
+
+
+DROPS = f"""
+import datasets
+from policy_engine import Masker, policy_from_text
+from tests.mask.test_datasets import CHATS, dataset
+
+given = dataset(4).add_column("row", range(4 * len(CHATS)))
+for more in ("", "; on empty keep"):
+    masker = Masker(policy_from_text("{STANDING}" + more), "builtin")
+    made = given.map(masker.batch, batched=True, batch_size=3, num_proc=2)
+    print(sorted(set(given["row"]) - set(made["row"])), dict(masker.counts))
+"""
+
+
+def test_rows_that_worker_processes_leave_out() -> None:
+    """Their counts do not come back, so each of them warns once, on the standard error."""
+    ran = subprocess.run([sys.executable, "-c", DROPS], capture_output=True, text=True, check=True)
+    assert ["[1, 5, 9, 13] {}", "[] {}"] == ran.stdout.splitlines()
+    assert 2 == ran.stderr.count("LeftOutWarning: row ")
+    assert (
+        "has nothing to train and is left out, as others may be: the `counts` of a worker process do not" in ran.stderr
+    )
+    assert "`on empty error` refuses such rows, `on empty keep` keeps them" in ran.stderr
+
+
+def test_the_process_that_made_the_masker_is_not_warned(recwarn: pytest.WarningsRecorder) -> None:
+    masker = Masker(policy_from_text(STANDING), "builtin")
+    dataset().map(masker.batch, batched=True)
+    assert 1 == masker.counts["empty"]
+    assert not [warning for warning in recwarn if issubclass(warning.category, LeftOutWarning)]
 
 
 def test_a_stream():

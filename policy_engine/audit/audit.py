@@ -18,7 +18,7 @@ from policy_engine.audit.recover import Recoverer, source_of
 from policy_engine.chat.segments import TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.core.errors import or_none
-from policy_engine.core.habits import HABITS
+from policy_engine.core.habits import FOLLOWS, HABITS, OF_COLUMNS, OF_ONE_ROW
 from policy_engine.core.vocabulary import BODY, EOS, IGNORE_INDEX
 from policy_engine.data.conversation import Conversation
 from policy_engine.data.given import COLUMNS
@@ -49,6 +49,8 @@ class Smell:
     help: str
     rows: int
     of: int
+    asked: bool = False
+    """True if the policy asks for it: each row that shows it trains exactly what the policy trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +134,7 @@ class Auditor:
         self._perhaps: Counter[str] = Counter()
         self._show: Counter[str] = Counter()
         self._could: Counter[str] = Counter()
+        self._asked: Counter[str] = Counter()
         self._noted: dict[str, bool] = {}
         """Of the row that is looked at: which smells it could show, and whether it does."""
 
@@ -178,6 +181,7 @@ class Auditor:
             ids, labels, trained = ids[size:], labels[size:], trained[size:]
         self._look_at_ids(ids, labels, trained)
         self._look_at_media(row, ids, trained)
+        agrees = False
         exact = self.audit.exact
         chat = self._find(row, ids)
         if chat is not None:
@@ -189,8 +193,8 @@ class Auditor:
             # Messages that were found again from ids do not say who wrote a call.
             if self._calls is not None and source:
                 self._calls.look(chat.chat.messages, self.audit.evidence, number=number)
-            self._compare(number, row, chat, trained, source=source)
-        self._count()
+            agrees = self._compare(number, row, chat, trained, source=source)
+        self._count(agrees=agrees)
 
     def _find(self, row: Mapping[str, Any], ids: Sequence[int]) -> TokenizedChat | None:
         messages = source_of(row)
@@ -212,12 +216,16 @@ class Auditor:
         if could:
             self._noted[code] = shows
 
-    def _count(self) -> None:
-        """Counts what was noted of a row, without what follows from another fault."""
+    def _count(self, *, agrees: bool) -> None:
+        """Counts what was noted of a row, without what follows from another fault.
+
+        `agrees` says that the row trains exactly what the policy trains.
+        """
         for code, shows in self._noted.items():
-            if not self._noted.get(_FOLLOWS.get(code, ""), False):
+            if not self._noted.get(FOLLOWS.get(code, ""), False):
                 self._could[code] += 1
                 self._show[code] += shows
+                self._asked[code] += shows and agrees and code not in OF_COLUMNS
 
     def _look_at_media(self, row: Mapping[str, Any], ids: list[int], trained: list[bool]) -> None:
         marks = self._tokenizer.media_ids
@@ -279,8 +287,8 @@ class Auditor:
 
     def _compare(
         self, number: int, row: Mapping[str, Any], chat: TokenizedChat, trained: Sequence[bool], *, source: bool
-    ) -> None:
-        """Compares a row with every shipped policy, and with the policy that was given."""
+    ) -> bool:
+        """Compares a row with shipped policies and the given one; True if it equals the latter."""
         markers = frozenset() if source else self._doubts.markers(chat.chat)
         other = None if source else self._doubts.other_reading(chat)
         for name, program in self._presets.items():
@@ -296,26 +304,26 @@ class Auditor:
             if differing and other is not None and not _certain(program, other.chat, trained, differing):
                 self._perhaps[name] += 1
         if self._program is None or self._untold is None or self._watch is None:
-            return
+            return False
         untold, doubtful = self._untold.of(row, source=source), self._doubtful & markers
         if untold or doubtful:
             self.audit.undecided += 1
             self.audit.untold.update(untold)
             self.audit.markers.update(doubtful)
-            return
+            return False
         mask = or_none(apply_program, self._program, chat)
         if mask is None:
             # The policy refuses the row (`on straddle error`, a guard), so it says nothing of its labels.
             self.audit.undecided += 1
             self.audit.refused += 1
-            return
+            return False
         differing = _differing(mask, trained)
         if differing and other is not None:
             differing = _certain(self._program, other.chat, trained, differing)
             if not differing:
                 self.audit.undecided += 1
                 self.audit.markers.update(other.markers)
-                return
+                return False
         masked = MaskedRow(tokenized=chat, mask=mask, program=self._program)
         self._watch.look(masked, self.audit.evidence, number=number, source=source)
         self.audit.compared += 1
@@ -326,13 +334,17 @@ class Auditor:
                 for at in differing[:5]
             )
             self.audit.breaches.append(Breach(row=number, differing=len(differing), tokens=tokens))
+        return not differing
 
     def finish(self) -> Audit:
         """The account, smells and presets named."""
         for code, habit in HABITS.items():
             rows, of = self._show[code], self._could[code]
-            if of and rows >= (1 if code in _ANY else _SHARE * of):
-                self.audit.smells.append(Smell(code=code, message=habit.message, help=habit.help, rows=rows, of=of))
+            if of and rows >= (1 if code in OF_ONE_ROW else _SHARE * of):
+                asked = self._asked[code] == rows
+                self.audit.smells.append(
+                    Smell(code=code, message=habit.message, help=habit.help, rows=rows, of=of, asked=asked)
+                )
         if self.audit.recovered:
             # A preset that could not be compared with every row is left out: its share would say too much.
             sure = self._presets.keys() - self._unsure
@@ -347,20 +359,6 @@ class Auditor:
             )
             self.audit.presets = sorted(shares.items(), key=lambda item: (-item[1], _plain_first(item[0])))
         return self.audit
-
-
-_ANY: Final = frozenset(
-    {"all-masked", "shifted", "rewritten", "first-token", "cut-answer", "tool-trained", "user-trained", "pad-trained"}
-)
-"""Smells of which one row is enough."""
-_FOLLOWS: Final = {
-    "no-ends": "pad-is-end",
-    **dict.fromkeys(
-        ("user-trained", "system-trained", "tool-trained", "header-trained", "empty-think-trained", "first-token"),
-        "all-trained",
-    ),
-}
-"""Smell → the one that explains it in a row that has both, and is named alone."""
 
 
 def _plain_first(name: str) -> tuple[bool, str]:

@@ -101,3 +101,19 @@ HABITS: Final[dict[str, Habit]] = {
     ),
 }
 """Each habit by its code, which is the same wherever it is named."""
+OF_ONE_ROW: Final = frozenset(
+    {"all-masked", "shifted", "rewritten", "first-token", "cut-answer", "tool-trained", "user-trained", "pad-trained"}
+)
+"""Habits of which one row is enough."""
+OF_COLUMNS: Final = frozenset(
+    {"shifted", "rewritten", "first-token", "pad-trained", "double-bos", "media-unknown", "cut-answer"}
+)
+"""Habits of how rows were made, which no policy asks for."""
+FOLLOWS: Final = {
+    "no-ends": "pad-is-end",
+    **dict.fromkeys(
+        ("user-trained", "system-trained", "tool-trained", "header-trained", "empty-think-trained", "first-token"),
+        "all-trained",
+    ),
+}
+"""Habit → the one that explains it in a row that has both, and is named alone."""

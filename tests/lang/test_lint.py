@@ -142,6 +142,7 @@ def test_the_ends_that_are_missing_are_those_of_the_turns_that_are_trained(text:
         (f"train assistant; train media{EOS}", "PE609"),
         (f"train assistant; train user.media.image{EOS}", "PE609"),
         (f"train assistant{EOS}  # lint: ignore", "PE608"),
+        (f"train assistant{EOS}  # lint: ignore PE703", "PE608"),
         (f"train assistant; mask assistant right after tool where has message.tool_call_id{TRAINED_EOS}", "PE610"),
         (f'train assistant; mask assistant right after tool unless message.role == "tool"{TRAINED_EOS}', "PE610"),
         (f"train assistant; mask user right after assistant where not has message.tool_calls[0].id{EOS}", "PE610"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from policy_engine.audit.audit import Audit, Breach
+from policy_engine.audit.audit import Audit, Breach, Smell
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
@@ -26,12 +26,23 @@ def audit_findings(data: str, found: Audit, where: Callable[[int], Place]) -> tu
     smells = (
         Diagnostic(
             code="PE703",
-            message=f"{data}: {smell.message} [{smell.code}]: {smell.rows:,} of {counted(smell.of, 'row')}",
-            help=smell.help,
+            severity="info" if smell.asked else "error",
+            message=f"{data}: {smell_text(smell)}",
+            help=None if smell.asked else smell.help,
         )
         for smell in found.smells
     )
     return (*smells, *_breaches(found, where), *_without_verdict(data, found))
+
+
+def smell_text(smell: Smell) -> str:
+    """A smell in words, with the rows that show it.
+
+    >>> smell_text(Smell(code="user-trained", message="words of users are trained", help="", rows=2, of=2, asked=True))
+    'words of users are trained [user-trained]: 2 of 2 rows; the policy asks for it'
+    """
+    asked = "; the policy asks for it" if smell.asked else ""
+    return f"{smell.message} [{smell.code}]: {smell.rows:,} of {counted(smell.of, 'row')}{asked}"
 
 
 def tokens_of(breach: Breach) -> str:

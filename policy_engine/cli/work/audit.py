@@ -15,7 +15,7 @@ from policy_engine.audit.audit import Audit, Auditor
 from policy_engine.audit.parted_rows import has_ids
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.apply_account import rules_json
-from policy_engine.cli.accounts.audit_findings import BREACHES, audit_findings, tokens_of, why_not_found
+from policy_engine.cli.accounts.audit_findings import BREACHES, audit_findings, smell_text, tokens_of, why_not_found
 from policy_engine.cli.accounts.control_notes import control_note
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
@@ -62,8 +62,8 @@ def audit_rows(
 ) -> Outcome:
     """Audits the rows of `data`.
 
-    `named` is for the commands to run next. The verdict fails on smells, and on rows that break the policy, if there is
-    one.
+    `named` is for the commands to run next. The verdict fails on smells, but for those that the policy asks for, and on
+    rows that break the policy, if there is one.
 
     Raises DataError if there are no rows, and what reading raises.
     """
@@ -92,7 +92,7 @@ def audit_rows(
         if not failures:
             raise DataError(f"`{data}` has no rows", help=_HELP)
         return Outcome(exit=Exit.NO_ANSWER, diagnostics=(failures[0],))
-    fails = found.smells or found.breaches or failures
+    fails = any(not smell.asked for smell in found.smells) or found.breaches or failures
     # Rows that were not found again may hide anything: then the answer is not yes.
     unseen = found.undecided or found.recovered < found.rows
     about_rules = (
@@ -230,8 +230,9 @@ def _smells(found: Audit) -> Iterator[Text]:
         return
     yield Text("smells", style="bold")
     for smell in found.smells:
-        yield Text(f"  {smell.message} [{smell.code}]: {smell.rows:,} of {counted(smell.of, 'row')}")
-        yield Text(f"    what to do: {smell.help}")
+        yield Text(f"  {smell_text(smell)}")
+        if not smell.asked:
+            yield Text(f"    what to do: {smell.help}")
 
 
 def _compared(found: Audit, program: Program) -> Iterator[RenderableType]:

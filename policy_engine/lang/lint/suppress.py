@@ -17,6 +17,9 @@ from policy_engine.lang.split import split
 
 _IGNORE: Final = re.compile(r"\s*lint:\s*ignore\b(?P<codes>.*)")
 
+_OF_NO_STATEMENT: Final = "PE7"
+"""Codes of findings that no statement of a policy has."""
+
 
 def unsuppressed(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
     """The diagnostics but for warnings whose code a comment ignores.
@@ -30,7 +33,7 @@ def unsuppressed(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 
 def unknown_codes(source: Source, findings: Findings) -> None:
-    """Report comments that ignore codes which do not exist, or that list no code.
+    """Report comments that list no code, or one that does not exist or that no statement has.
 
     >>> findings = Findings()
     >>> unknown_codes(Source(name="a.policy", text="train assistant  # lint: ignore PE999"), findings)
@@ -49,6 +52,12 @@ def unknown_codes(source: Source, findings: Findings) -> None:
             if code not in CODES:
                 help = did_you_mean(code, CODES) or "codes are written `PE604`, with commas or spaces between them"
                 findings.warn("PE608", f"there is no code `{code}` to ignore", comment.span, help)
+            elif code.startswith(_OF_NO_STATEMENT):
+                message = (
+                    f"no comment ignores `{code}`: it is about tests, prepared rows or trainers, and not a statement"
+                )
+                help = "remove it; `audit -p` takes what the policy itself trains for no failure"
+                findings.warn("PE608", message, comment.span, help)
 
 
 def _is_suppressed(diagnostic: Diagnostic) -> bool:

@@ -43,8 +43,11 @@ def test_only_the_last_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(["audit", data, "-p", "default", "-t", "builtin", "--format", "json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert "last-answer-only" in json.dumps(document)
-    assert run(["audit", data, "-p", "last_assistant", "-t", "builtin"]) == 1  # the smell stays, the policy holds
+    # The policy itself trains the last answer only: a remark.
+    assert run(["audit", data, "-p", "last_assistant", "-t", "builtin"]) == 0
     out = capsys.readouterr().out
+    assert "only the last one is trained [last-answer-only]: 3 of 3 rows; the policy asks for it" in out
+    assert "what to do" not in out
     assert "every one of the 3 rows that could be compared with the policy is what it says" in out
     assert "explained by: last_assistant" in out
 
@@ -309,3 +312,32 @@ def test_machines_get_the_number_of_rows_that_break_the_policy(tmp_path: Path) -
     found = _audit(data, "-p", "default", "--format", "json").document["diagnostics"]
     assert ["PE703", *["PE704"] * 6] == [d["code"] for d in found]
     assert "4 more rows break the policy" == found[-1]["message"]
+
+
+def test_what_the_policy_asks_for_is_a_remark(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "train assistant, user; train eos after assistant")
+    policy = tmp_path / "users.policy"
+    policy.write_text("train assistant, user\ntrain eos after assistant\n")
+    ran = _audit(data, "-p", policy, "--format", "json")
+    assert 0 == ran.code
+    assert [("user-trained", True)] == [(smell["code"], smell["asked"]) for smell in ran.document["smells"]]
+    (remark,) = [found for found in ran.document["diagnostics"] if found["code"] == "PE703"]
+    assert "info" == remark["severity"]
+    assert remark["message"].endswith("[user-trained]: 3 of 3 rows; the policy asks for it")
+    # One row that the policy would train otherwise, and all of it is a failure again.
+    with open(data, "a", encoding="utf-8") as rows:
+        other = _prepared(_folder(tmp_path), "train assistant, user.text; train (header, eos) of assistant")
+        rows.write(Path(other).read_text().splitlines()[0] + "\n")
+    ran = _audit(data, "-p", policy, "--format", "json")
+    assert 1 == ran.code
+    assert not any(smell["asked"] for smell in ran.document["smells"])
+
+
+def test_labels_that_are_shifted_are_asked_for_by_no_policy(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "use default")
+    row = json.loads(Path(data).read_text().splitlines()[0])
+    row["labels"] = [*row["labels"][1:], -100]
+    Path(data).write_text(json.dumps(row) + "\n")
+    ran = _audit(data, "-p", "default", "--format", "json")
+    assert 1 == ran.code
+    assert [("shifted", False)] == [(smell["code"], smell["asked"]) for smell in ran.document["smells"]]

@@ -161,20 +161,20 @@ def _is_trained(program: Program, chat: RenderedChat, lost: Unrendered) -> bool:
 
 
 def _error(chat: RenderedChat, lost: Unrendered, *, trained: bool) -> UnrenderedError:
-    why = "which the policy trains, " if trained else ""
+    why = ", which the policy trains," if trained else ""
     reason = "the template does not write it"
     if lost.kind == "argument":
         what, reason = f"template argument `{lost.path[0]}` ", "the template does not read it"
     elif lost.turn is None:
         what = f"`{lost.field}`, given beside the messages, "
     elif lost.kind == "message":
-        what = f"message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"
+        what = f"message {lost.turn} (`{chat.messages[lost.turn]['role']}`){why} "
     elif lost.cut is None:
-        what = f"`{lost.field}` of message {lost.turn} (`{chat.messages[lost.turn]['role']}`), {why}"
+        what = f"`{lost.field}` of message {lost.turn} (`{chat.messages[lost.turn]['role']}`){why} "
     else:
         message = chat.messages[lost.turn]
         text = str(field_value(message, lost.path))[slice(*lost.cut)]
-        what = f"part of `{field_path(lost.path)}` of message {lost.turn} (`{message['role']}`), {why}"
+        what = f"part of `{field_path(lost.path)}` of message {lost.turn} (`{message['role']}`){why} "
         reason = f"the template leaves out {text if len(text) <= _SHOWN else f'{text[:_SHOWN]}…'!r}"
     help = "use a template that writes it, move it to a field that the template reads, or say `on unrendered warn`"
     # Templates of Idefics3 and SmolVLM leave out a content that is text without an error.

@@ -41,13 +41,11 @@ _REASONS: dict[Reason, str] = {
 
 MARKS = {
     "trained": ("⟦", "⟧"),
-    "weight below 1": ("⟦<1 ", "⟧"),
-    "weight above 1": ("⟦>1 ", "⟧"),
-    "negative weight": ("⟦<0 ", "⟧"),
+    "weight": ("⟦", "⟧"),
     "straddle": ("⟨", "⟩"),
 }
-"""Marks around text where there is no colour: tokens by their weight, and tokens masked because they straddle."""
-_NARROW = re.compile(f"[ -~─{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
+"""Marks around text where there is no colour: trained tokens, and tokens masked because they straddle."""
+_NARROW = re.compile(f"[ -~─×{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
 """Text whose characters take one column each."""
 
 
@@ -114,7 +112,8 @@ class Legend:
             yield line.append_text(Text(", ").join(there))
         if console.no_color or console.color_system is None:
             marks = [
-                *((style in self.styles, f"{MARKS[name][0].strip()} ⟧ {name}") for style, name in _WEIGHTS.items()),
+                (TRAINED in self.styles, "⟦ ⟧ trained"),
+                (bool(self.styles - {TRAINED}), "⟦ ×…⟧ trained with that weight"),
                 (self.masked["straddle"], "⟨ ⟩ masked because it straddles"),
             ]
             rest = ["the rest masked"] if self.masked else []
@@ -172,12 +171,15 @@ def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> lis
     pieces = [(kind, list(cells)) for kind, cells in groupby(turn.cells, key=lambda cell: _kind(cell, color_by))]
     if ids:
         pieces = [(kind, [cell]) for kind, cells in pieces for cell in cells]
-    for (name, style), cells in pieces:
+    for (name, style, weight), cells in pieces:
         opening, closing = MARKS.get(name, ("", "")) if marks else ("", "")
+        times = "" if weight in (0, 1) else f"×{weight:g}"
         body = visible("".join(cell.text for cell in cells))
         # The closing mark is on the line it closes: before a last line break, after its `↵`.
         end = "\n" if body.endswith("\n") else ""
-        made.append((opening + body.removesuffix("\n") + closing, style))
+        made.append((opening + body.removesuffix("\n") + (times + closing if marks else ""), style))
+        if times and not marks:
+            made.append((times, "dim"))
         if ids:
             made.append(("".join(f"‹{token.id}›" for cell in cells for token in cell.tokens), "dim"))
         made.append((end, ""))
@@ -187,17 +189,17 @@ def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> lis
     return made
 
 
-def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str]:
-    """Name and style of a cell; neighbours of one kind are shown as one piece."""
+def _kind(cell: Cell, color_by: ColorBy) -> tuple[str, str, float]:
+    """Name, style and weight of a cell; neighbours of one kind are shown as one piece."""
     lead = cell.lead
     if lead is None:
-        return "none", MASKED
+        return "none", MASKED, 0
     if lead.weight:
         style = _weight_style(lead)
         if color_by == "rule" and lead.rule is not None:
-            return _WEIGHTS[style], f"bold {RULES[lead.rule % len(RULES)]}"
-        return _WEIGHTS[style], style
-    return (lead.reason, _REASONS[lead.reason]) if lead.reason in _REASONS else ("masked", MASKED)
+            style = f"bold {RULES[lead.rule % len(RULES)]}"
+        return "trained" if lead.weight == 1 else "weight", style, lead.weight
+    return (lead.reason, _REASONS[lead.reason], 0) if lead.reason in _REASONS else ("masked", MASKED, 0)
 
 
 def _weight_style(token: TokenView) -> str:

@@ -73,7 +73,7 @@ def test_the_policy_is_named_where_it_is_why_a_loss_is_refused():
     trained = r"^`content` of message 1 \(`assistant`\), which the policy trains, never reached the text"
     with pytest.raises(UnrenderedError, match=trained):
         refuse_unrendered(compile_text("train assistant"), chat((1, "content")))
-    with pytest.raises(UnrenderedError, match=r"^`content` of message 0 \(`user`\), never reached the text"):
+    with pytest.raises(UnrenderedError, match=r"^`content` of message 0 \(`user`\) never reached the text"):
         refuse_unrendered(compile_text("on unrendered error\ntrain assistant"), chat((0, "content")))
 
 

@@ -54,6 +54,12 @@ def files() -> list[Path]:
     return [p for p in [*found, *own] if p.suffix in READ and p != Path(__file__) and "__pycache__" not in p.parts]
 
 
+def test_the_page_of_installing_lists_each_extra() -> None:
+    table = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").partition("| extra |")[2].partition("\n\n")[0]
+    listed = {name for line in table.splitlines()[2:] for name in re.findall(r"`(\w+)`", line.split("|")[1])}
+    assert set(PROJECT["optional-dependencies"]) == listed
+
+
 def test_advice_names_the_distribution_and_extras_that_exist() -> None:
     seen = 0
     for path in files():

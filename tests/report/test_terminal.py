@@ -51,9 +51,19 @@ def test_readable_without_colour() -> None:
 def test_weights_are_told_apart_without_colour() -> None:
     tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}])
     trained = mask.weights_T == 1
-    for weight, marks in ((0.5, "⟦<1 Yes⟧"), (2.0, "⟦>1 Yes⟧"), (-1.0, "⟦<0 Yes⟧"), (1.0, "⟦Yes⟧")):
+    for weight, marks in ((0.5, "⟦Yes×0.5⟧"), (2.0, "⟦Yes×2⟧"), (-1.0, "⟦Yes×-1⟧"), (1.0, "⟦Yes⟧")):
         mask.weights_T[trained] = weight
         assert marks in render(RowText(row_view(tokenized, mask, name="row")), color=False)
+
+
+def test_neighbours_of_two_weights_are_told_apart() -> None:
+    tokenized, mask = masked([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes no"}])
+    first, *_ = (mask.weights_T == 1).nonzero()[0]
+    mask.weights_T[first : first + 2] = [0.2, 0.1]
+    row = RowText(row_view(tokenized, mask, name="row"))
+    assert "×0.2⟧⟦" in render(row, color=False)
+    assert "×0.1⟧" in render(row, color=False)
+    assert 2 == render(row, color=True).count("×0.")
 
 
 def test_colour_takes_the_place_of_marks() -> None:
@@ -107,7 +117,7 @@ def test_a_trained_token_is_not_in_the_legend_of_the_masked() -> None:
     mask.reasons_T[1:] = REASONS.index("straddle")
     mask.weights_T[:] = 0.5
     legend = render(Legend([row_view(tokenized, mask, name="row")], policy().rules), color=False)
-    assert "⟦<1 ⟧ weight below 1" == legend.splitlines()[-1].strip()
+    assert "⟦ ×…⟧ trained with that weight" == legend.splitlines()[-1].strip()
     assert "straddle" not in legend
     assert "masked for" not in legend
 

@@ -219,7 +219,7 @@ def _explained(found: Audit) -> Iterator[Text]:
         )
         return
     yield Text(f"explained by: {', '.join(whole[:4])}{' …' if len(whole) > 4 else ''}, {every}", "bold")
-    for name in whole[:2]:
+    for name in whole[:4]:
         if like := behaves_like(name):
             yield Text(f"  {name}: {like}")
 

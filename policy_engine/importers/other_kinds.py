@@ -48,9 +48,10 @@ _WANTED: Final = {
 def refuse_other_kind(given: Mapping[str, Any], system: str, path: Path) -> None:
     """Raises ConfigError for a file that is surely not what `import SYSTEM` reads.
 
-    >>> refuse_other_kind({"a": {"file_name": "a.json"}}, "llamafactory", Path("dataset_info.json"))
+    >>> refuse_other_kind({"a": {"file_name": "a.json"}}, "llamafactory", Path("d.json"))
     Traceback (most recent call last):
-    policy_engine.core.errors.ConfigError: `dataset_info.json` is LLaMA-Factory's `dataset_info.json`, the list of ...
+    policy_engine.core.errors.ConfigError: `d.json` is LLaMA-Factory's `dataset_info.json`, the list of its datasets
+      help: give the training YAML, whose `dataset` names the datasets
     """
     if _SYSTEMS[system][1](given):
         return

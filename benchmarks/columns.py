@@ -238,7 +238,9 @@ def show_turns(found: dict[str, Any]) -> str:
 
 def policy_of(rules: int, kind: str) -> str:
     """A policy of that many rules: `parts` name parts of roles, `conditions` compare fields."""
-    lines = ["train assistant", "mask system, user", "train eos after assistant"][:rules]
+    plain = ["train assistant", "train eos after assistant", "mask system, user"]
+    # Two of three ask already, so that what is measured is their number.
+    lines = plain[: min(rules, 3 if kind == "parts" else 1)]
     for n in range(rules - len(lines)):
         if kind == "parts":
             lines.append(f"mask {('user', 'system', 'tool', 'assistant.reasoning', 'header')[n % 5]}")
@@ -274,12 +276,12 @@ def show_skeletons(found: dict[str, Any]) -> str:
 
 
 def policies(rows: int, pairs: int) -> dict[str, Any]:
-    """Policies of more rules over one of three, whole pipeline."""
+    """Policies of more rules over one of three of the same kind, whole pipeline."""
     bench = Bench(CHATML, conversations(rows, turns=5, words=85))
     found: dict[str, Any] = {"rows": rows, "pairs": pairs, "ratios": {}}
     for backend in bench.backends:
-        base = bench.masking(backend, policy_of(3, "parts"))
         for kind in ("parts", "conditions"):
+            base = bench.masking(backend, policy_of(3, kind))
             works = {str(n): bench.masking(backend, policy_of(n, kind)) for n in RULES}
             ratios = compare(base, works, pairs=pairs)
             found["ratios"][f"{backend}, {kind}"] = {name: vars(ratio) for name, ratio in ratios.items()}

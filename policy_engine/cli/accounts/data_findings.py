@@ -69,6 +69,9 @@ def _dropped(role: str, count: int) -> Diagnostic:
     if role == "tool":
         help = "write the calls before them as `tool_calls`: some templates write the results of these only"
         return Diagnostic(code="PE521", severity="warning", message=_left_out(role, count), help=help)
+    if role == "system":
+        help = "write its text in front of the first question, drop such messages, or use a template that writes it"
+        return Diagnostic(code="PE521", severity="warning", message=_left_out(role, count), help=help)
     known = read_elsewhere_as(role)
     declared = as_declared(role, known or "ROLE")
     return Diagnostic(
@@ -77,7 +80,8 @@ def _dropped(role: str, count: int) -> Diagnostic:
         message=_left_out(role, count),
         help=f"say in a dataset file what it is read as: {declared}"
         if known is not None
-        else f"use a template that writes it, drop such messages, or have them read as another role: {declared}",
+        else f"use a template that writes it, drop such messages, or have them read as a role that the template takes "
+        f"in their place: {declared}",
     )
 
 

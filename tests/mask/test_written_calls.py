@@ -64,10 +64,10 @@ def test_the_markup_is_learned_from_the_template(name: str, markup: tuple[str, s
     ("policy", "advice"),
     [
         ("train assistant.tool_call", r"train /<tool_call>.*?<\/tool_call>/s in assistant.text"),
-        ("use default; mask assistant.tool_call", r"mask /<tool_call>.*?<\/tool_call>/s in assistant.text"),
+        ("use default; mask assistant.tool_call", r"mask /<tool_call>.*?(<\/tool_call>|\z)/s in assistant.text"),
         (
             "train assistant.text; never train tool_call",
-            r"never train /<tool_call>.*?<\/tool_call>/s in assistant.text",
+            r"never train /<tool_call>.*?(<\/tool_call>|\z)/s in assistant.text",
         ),
         (
             "train assistant; scale assistant.tool_call by 2",

@@ -25,6 +25,23 @@ def in_regex(text: str) -> str:
     return "".join(f"\\{char}" if char in _SPECIAL else char for char in text)
 
 
+def between(statement: CheckedStatement | None, opening: str, closing: str) -> str:
+    r"""The regex from an opening to its closing; with no closing, to the end of the text.
+
+    An answer that was cut has no closing: a statement that keeps text from training reaches to the end then.
+
+    >>> from policy_engine.lang.check import check_text
+    >>> policy = check_text("train assistant.tool_call; mask assistant.tool_call")
+    >>> [between(rule, "<call>", "</call>") for rule in policy.rules]
+    ['<call>.*?<\\/call>', '<call>.*?(<\\/call>|\\z)']
+    """
+    if not closing:
+        return f"{in_regex(opening)}.*"
+    keeps_out = getattr(statement, "effect", None) == "mask" or getattr(statement, "kind", None) == "never"
+    end = f"({in_regex(closing)}|\\z)" if keeps_out else in_regex(closing)
+    return f"{in_regex(opening)}.*?{end}"
+
+
 def by_text(statement: CheckedStatement, parts: frozenset[str], regex: str) -> str:
     """The statement with a regex in place of each selector of `parts` alone.
 

@@ -20,7 +20,7 @@ from policy_engine.lang.ast import Compare, Expr, Has, Not, Or, Truth, leaves
 from policy_engine.lang.checked import CheckedRule, Spans, atoms_of
 from policy_engine.lang.lint.suppress import unsuppressed
 from policy_engine.mask.evidence.answer_ends import open_answers
-from policy_engine.mask.evidence.by_text import by_text, in_regex
+from policy_engine.mask.evidence.by_text import between, by_text
 from policy_engine.mask.evidence.rule_use import (
     THINKING,
     Asked,
@@ -127,7 +127,7 @@ def _of_rules(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnosti
 def _by_text(rule: CheckedRule, marker: str) -> str:
     # `<think>` closes with `</think>`, Mistral's `[THINK]` with `[/THINK]`.
     end = marker.replace("<", "</", 1) if marker.startswith("<") else marker.replace("[", "[/", 1)
-    return by_text(rule, THINKING, f"/{in_regex(marker)}.*?{in_regex(end)}\\s*/s")
+    return by_text(rule, THINKING, f"/{between(rule, marker, end)}\\s*/s")
 
 
 def _of_fields(program: Program, seen: Evidence, rows: int) -> Iterator[Diagnostic]:

@@ -26,7 +26,7 @@ from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
 from policy_engine.lang.ast import leaves
 from policy_engine.lang.checked import CheckedStatement, CheckedTarget, Spans, atoms_of
-from policy_engine.mask.evidence.by_text import by_text, in_regex
+from policy_engine.mask.evidence.by_text import between, by_text
 from policy_engine.rules.program import Program
 
 KNOWN: Final = (
@@ -202,7 +202,7 @@ def _help(statement: CheckedStatement | None, opening: str, closing: str) -> str
 
 
 def _by_text(statement: CheckedStatement | None, opening: str, closing: str) -> str:
-    regex = f"/{in_regex(opening)}.*{'?' + in_regex(closing) if closing else ''}/s"
+    regex = f"/{between(statement, opening, closing)}/s"
     return f"train {regex} in assistant.text" if statement is None else by_text(statement, _PARTS, regex)
 
 

@@ -89,7 +89,8 @@ def apply_dataset(
         raise ConfigError("the rows are preferences, which are not packed", help="leave out --pack")
     wanted = options.backend
     if folder and options.resume and wanted == "auto" and options_of(output).get("backend") == "reference":
-        wanted = "reference"  # the run there found that the fast backend does not serve
+        wanted = "reference"  # the run there took no fast backend, wanted or not
+        say(f"ids from the tokenizer itself: the run in `{output}` began with them; `auto` is for a run that begins")
     # The rows are read twice where a fast backend is tried: once for the check, once for the run. A pipe has one
     # reading.
     again = str(input) != PIPE

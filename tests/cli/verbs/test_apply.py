@@ -304,3 +304,15 @@ def test_auto_says_why_no_fast_backend_serves(
     monkeypatch.setattr(ChatTokenizer, "qualify_fast", lambda *_, **__: "the package x is not installed")
     ran = cli("apply", *args, "-o", tmp_path / "out.parquet", "--backend", "auto")
     assert "ids from the tokenizer itself: the package x is not installed\n" == ran.err
+
+
+def test_auto_that_resumes_a_run_of_the_tokenizer_itself_says_so(
+    args: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ChatTokenizer, "qualify_fast", lambda *_, **__: pytest.fail("a fast backend was tried"))
+    out = tmp_path / "out"
+    assert "" == cli("apply", *args, "-o", f"{out}/").err
+    resumed = cli("apply", *args, "-o", f"{out}/", "--backend", "auto", "--resume")
+    said = f"ids from the tokenizer itself: the run in `{out}` began with them; `auto` is for a run that begins\n"
+    assert (0, said) == (resumed.code, resumed.err)
+    assert "reference" == json.loads((out / "_manifest.json").read_text(encoding="utf-8"))["options"]["backend"]

@@ -197,6 +197,26 @@ def test_a_scale_that_holds_is_not_unused() -> None:
     assert {3: "what it selects does not occur"} == unused_rules(program, seen)
 
 
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        ("scale / four/ in assistant.text by 0.5", None),
+        ("mask / four/ in assistant.text", None),
+        (
+            "mask / four/ in assistant.text; train assistant.text",
+            "later rules or `on straddle` decide all that it selects",
+        ),
+        # The token is ` four`.
+        ("mask /four/ in assistant.text", "later rules or `on straddle` decide all that it selects"),
+        ("scale /five/ in assistant.text by 0.5", "what it selects does not occur"),
+    ],
+)
+def test_a_regex_is_looked_for_behind_the_start_of_a_text_too(rules: str, why: str | None) -> None:
+    program, seen = looked(rules, [USER, {"role": "assistant", "content": "It is four."}])
+    place = next(rule.index for rule in program.policy.rules if "/" in rule.span.text)
+    assert why == unused_rules(program, seen).get(place)
+
+
 def test_thinking_that_is_text() -> None:
     row = [USER, {"role": "assistant", "content": "<think>\nTwo.\n</think>\n\nFour."}]
     template = PRINTS_LISTS

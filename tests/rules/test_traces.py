@@ -22,7 +22,7 @@ def test_selected_rules_are_those_of_the_traces() -> None:
         except PolicyCheckError:
             continue
         chat = tokenized_chat(choices).chat
-        places = [(at, s.start) for at, s in enumerate(chat.segments) if s.start < s.end]
+        places = [(at, place) for at, s in enumerate(chat.segments) for place in range(s.start, s.end)]
         wanted = {rule.index for rule in program.policy.rules}
         try:
             traces = [trace for found in trace_rules(program, chat, places) for trace in found]

@@ -71,7 +71,9 @@ def why_unused(program: Program, seen: Evidence, index: int) -> str | None:
         return None
     if seen["held", str(index)]:
         asked = "; `trained` in a later rule asks for it" if _is_asked_for(program, index) else ""
-        return f"later rules decide all that it selects{asked}"
+        # A span may end inside a token, which is then nobody's.
+        has_spans = any(isinstance(target, Spans) for target in program.policy.rules[index].targets)
+        return f"later rules{' or `on straddle`' if has_spans else ''} decide all that it selects{asked}"
     if seen["selected", str(index)]:
         return NEVER_HELD
     return NOT_THERE

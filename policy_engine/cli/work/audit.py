@@ -164,8 +164,10 @@ def _body(data: str, found: Audit, program: Program | None, named: Named) -> Ite
     if program is None:
         yield Text("")
         # The command can be pasted: where a shipped policy explains every row, it is the one to compare with. One that
-        # explains some rows only is named above, with its share, and not here.
+        # explains some rows only is named above, with its share, and not here. A policy that explains labels with a
+        # fault asks for the fault, which would then pass: `default` names its tokens, row by row.
         best = next((name for name, share in found.presets if share == 1), next(iter(found.perhaps), "POLICY"))
+        best = "default" if found.smells else best
         chats = _options({"-t": named.tokenizer or "TOKENIZER", "--template": named.template})
         dataset = _options({"--dataset": named.dataset})
         yield Text(

@@ -225,8 +225,10 @@ def test_without_a_policy(tmp_path: Path) -> None:
     ("policy", "proposed", "explained"),
     [
         ("use default", "default", "explained by: default, all_assistants, "),
-        ("use last_assistant", "last_assistant", "explained by: last_assistant, "),
-        ("train user", "POLICY", "explained by: no shipped policy"),
+        # These labels have a fault, and the policy that explains it asks for it.
+        ("use last_assistant", "default", "explained by: last_assistant, "),
+        ("use axolotl_eos_none", "default", "explained by: axolotl_eos_none"),
+        ("train user", "default", "explained by: no shipped policy"),
     ],
 )
 def test_without_a_policy_the_best_one_is_proposed(tmp_path: Path, policy: str, proposed: str, explained: str) -> None:
@@ -237,8 +239,17 @@ def test_without_a_policy_the_best_one_is_proposed(tmp_path: Path, policy: str, 
     # The labels of a row that is not found again may come from anything.
     with open(data, "a", encoding="utf-8") as rows:
         rows.write(json.dumps({"input_ids": [5, 6, 7], "labels": [-100, 6, 7]}) + "\n")
-    if proposed != "POLICY":
+    if "no shipped policy" not in explained:
         assert ", in every row that was found again" in " ".join(_audit(data).out.split())
+
+
+def test_what_is_proposed_for_labels_with_a_fault_names_its_tokens(tmp_path: Path) -> None:
+    data = _prepared(tmp_path, "use axolotl_eos_none")
+    assert "[no-ends]: 3 of 3 rows" in _audit(data).out
+    proposed = _audit(data, "-p", "default")
+    assert 1 == proposed.code
+    assert "row 3, 2 tokens: '<|im_end|>' is masked (token" in proposed.out
+    assert 0 == _audit(data, "-p", "axolotl_eos_none").code
 
 
 def test_without_a_policy_one_that_explains_some_rows_is_not_proposed(tmp_path: Path) -> None:

@@ -8,13 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
+import numpy as np
+
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.vocabulary import BODY
 from policy_engine.data.role_spelling import DoubtfulRole, DoubtfulRoles
 from policy_engine.mask.evidence.rule_use import Evidence
 from policy_engine.mask.evidence.token_sums import token_sums
 from policy_engine.mask.evidence.tokens_in_data import ControlTokenRows, ControlTokenUse
 from policy_engine.mask.row import MaskedRow
-from policy_engine.mask.token_mask import REASONS, TokenMask
+from policy_engine.mask.token_mask import REASONS
 from policy_engine.mask.unrendered import Lost, LostPiece
 
 _STRADDLE: Final = REASONS.index("straddle")
@@ -176,18 +179,18 @@ class Counts:
             self.reasons[reason] += count
         for at, is_trained in enumerate(sums.has_trained):
             if at in sums.straddling:
-                self._add_first(rows[at].mask)
+                self._add_first(rows[at])
             else:
                 self.first_kept += is_trained
 
-    def _add_first(self, mask: TokenMask) -> None:
-        straddles_T = mask.reasons_T == _STRADDLE
-        trained_T = mask.weights_T != 0
+    def _add_first(self, row: MaskedRow) -> None:
+        straddles_T = row.mask.reasons_T == _STRADDLE
+        trained_T = row.mask.weights_T != 0
         # First tokens of stretches, but for one in the row's first token: nothing is before that.
         first_T = trained_T[1:] & ~trained_T[:-1]
-        lost_T = first_T & straddles_T[:-1]
-        self.first_lost += int(lost_T.sum())
-        self.first_kept += bool(first_T.sum() > lost_T.sum())
+        lost = [at for at in np.flatnonzero(first_T & straddles_T[:-1]).tolist() if _opens_answer(row, at)]
+        self.first_lost += len(lost)
+        self.first_kept += bool(first_T.sum() > len(lost))
 
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""
@@ -311,6 +314,15 @@ class Summary:
             "tokens_masked": self.tokens_masked,
             "tokens_by_rule": [{"rule": rule, "tokens": count} for rule, count in sorted(self.rules.items())],
         }
+
+
+def _opens_answer(row: MaskedRow, at: int) -> bool:
+    """True if a token begins in front of what a message says, and not in its own words.
+
+    A rule may train a call behind text that stays masked: what is lost there is no first word of an answer.
+    """
+    before, after = (row.chat.segments[row.mask.segments_T[place]] for place in (at, at + 1))
+    return before.turn != after.turn or before.part not in BODY
 
 
 def summary_of(

@@ -49,6 +49,13 @@ def test_the_remedy_and_templates_without_the_fault_say_nothing(tmp_path: Path, 
     assert not any("first token" in note for note in _said(summary))
 
 
+def test_a_call_behind_text_that_stays_masked_is_no_answer_that_lost_its_first_word(tmp_path: Path) -> None:
+    rule = "train /[a-z]+ is here/ in assistant.text"
+    summary = _apply(tmp_path, installed_templates()["axolotl/mistral_v1"], rule)
+    assert summary.straddles == 3
+    assert summary.answers_clipped == 0
+
+
 def test_one_row_that_keeps_its_first_token_is_enough() -> None:
     clipped, kept = Counts(first_lost=3), Counts(first_kept=1)
     clipped.merge(kept)

@@ -78,7 +78,8 @@ def test_thinking_that_is_lost_names_unroll(tmp_path: Path) -> None:
         "apply", data, "-p", write_policy(tmp_path), "-t", "builtin", "--template", template, "-o", tmp_path / "o.jsonl"
     )
     unroll = "`apply --unroll` makes a sample of each turn, in which the template writes it"
-    lost = f"reasoning_content of 2 assistant messages never reached the text (first in row 2); {unroll}\n"
+    lost = "reasoning_content of 2 assistant messages never reached the text "
+    lost += f"(PE403, first in row 2; `--format json` has all rows); {unroll}\n"
     assert lost in ran.out
     # The same fact in the same words.
     assert lost in cli("init", data, "-t", "builtin", "--template", template, "-o", tmp_path / "start").out
@@ -93,7 +94,7 @@ def test_thinking_that_no_turn_keeps_does_not_name_unroll(tmp_path: Path) -> Non
     arguments = [write_chats(tmp_path, [[{"role": "user", "content": "q"}, answer]]), "-p", write_policy(tmp_path)]
     arguments += ["-t", "builtin", "--template", template]
     ran = cli("apply", *arguments, "-o", tmp_path / "o.jsonl")
-    assert "thinking of 1 assistant message never reached the text (row 1)\n" in ran.out
+    assert "thinking of 1 assistant message never reached the text (PE403, row 1)\n" in ran.out
     assert "unroll" not in ran.out + cli("show", *arguments).out
 
 
@@ -231,6 +232,7 @@ def test_rows_of_another_shape_by_number(tmp_path: Path) -> None:
     arguments = [data, "-p", "default", "-t", "builtin"]
     ran = cli("apply", *arguments, "-o", tmp_path / "o.jsonl")
     assert "(4 of 6 rows looked at; 2 with another shape: rows 3, 5)" in ran.out
+    assert "left_out" not in ran.out
     assert "rows 3, 5" in next(line for line in ran.out.splitlines() if line.startswith("rows failed"))
     assert "pairs.jsonl:3: error[PE501]: column `conversations` ends with an answer (`assistant`)" in ran.err
     assert 1 == ran.code

@@ -195,6 +195,8 @@ def _notes(summary: Summary, masker: Masker) -> list[Text]:
             "text before the answer, which is not trained, with the answer's first word. `on straddle train` in the "
             "policy trains that token"
         )
+    if any(rows_numbered(rows).endswith("…") for rows in summary.left_out.values()):
+        notes.append("more rows were left out than are named above: `--format json` has all, in `left_out`")
     if summary.tokens_cut:
         notes.append(f"{counted(summary.tokens_cut, 'token')} cut off")
     if summary.answers_cut:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from policy_engine.audit.audit import Auditor
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.cli.accounts.data_findings import data_findings, opening_bos
+from policy_engine.core.vocabulary import LABEL_FIELDS
 from policy_engine.data.role_spelling import read_elsewhere_as
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
@@ -197,3 +199,27 @@ def test_init_names_pieces_that_are_lost(files: dict[str, str], tmp_path: Path) 
     (tmp_path / "d.jsonl").write_text(json.dumps({"messages": row}) + "\n")
     result = cli("init", files["data"], "-t", "builtin", "--template", files["template"], "-o", files["out"] + "x")
     assert "note of 1 assistant message never reached the text" in result.out
+
+
+def test_a_lost_field_may_be_a_label_and_more_rows_are_in_json(files: dict[str, str], tmp_path: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "Tea?"}, {"role": "assistant", "content": "Yes.", "bad": "true"}]}
+    broken = {"messages": [{"role": "user"}]}
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(r) + "\n" for r in (row, row, *[broken] * 9)))
+    command = ["apply", files["data"], "-t", "builtin", "-p", files["policy"], "-o", files["out"], "--overwrite"]
+    result = cli(*command)
+    label = "if it is a label, say `fields: {message.bad: any}` in a dataset file"
+    where = "(PE403, first in row 1; `--format json` has all rows)"
+    assert f"bad of 2 assistant messages never reached the text {where}; {label}\n" in result.out
+    assert "more rows were left out than are named above: `--format json` has all, in `left_out`\n" in result.out
+    (tmp_path / "label.yaml").write_text("fields: {message.bad: any}\n")
+    declared = cli(*command, "--dataset", tmp_path / "label.yaml")
+    assert "bad of" not in declared.out
+    summary = cli(*command, "--format", "json").document["summary"]
+    assert [[1, 2]] == [lost["rows"] for lost in summary["unrendered"]]
+    assert list(range(3, 12)) == summary["left_out"]["failed"]
+
+
+def test_the_page_of_lost_fields_names_the_labels() -> None:
+    page = (Path(__file__).parents[3] / "docs/diagnostics/PE403.md").read_text(encoding="utf-8")
+    listed = page.partition("* labels by their usual names: ")[2].partition("\n* ")[0]
+    assert LABEL_FIELDS == set(re.findall("`(.+?)`", listed))

@@ -191,13 +191,16 @@ def test_update_fills_in_what_is_expected(tmp_path: Path) -> None:
     assert 1 == cli("test", path).code
     ran = cli("test", path, "--update")
     assert 0 == ran.code
+    assert f"{path}: 0 of 3 tests passed, 3 updated\n0 passed, 3 updated, 0 failed\n" in ran.out
     assert f"wrote 3 texts into {path}" in ran.out
     after = path.read_text()
     assert "# A comment that stays." in after
     assert "    expect: |   # to be filled in\n      <|im_start|>user\n      Hi<|im_end|>\n" in after
     assert "⟦Hello\n      you<|im_end|>⟧" in after
     assert 0 == cli("test", path).code
-    assert "wrote" not in cli("test", path, "--update").out
+    again = cli("test", path, "--update").out
+    assert f"{path}: 3 of 3 tests pass\n3 passed, 0 failed\n" in again
+    assert "wrote" not in again
     assert after == path.read_text()
 
 

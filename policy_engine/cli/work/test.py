@@ -59,15 +59,17 @@ def run_files(
         (item, result)
         for item in found
         for result in item.results
-        # With --update a text that differs is no failure: it has just been written. A test that cannot run has no
-        # text.
-        if not result.passed and not (update and result.actual is not None)
+        # With --update a text that differs is no failure: it has just been written.
+        if not result.passed and not (update and _is_updated(result))
     ]
     return Outcome(
         exit=Exit.FAILS if failed else Exit.HOLDS,
         diagnostics=tuple(_diagnostic(item.path, result) for item, result in failed),
         data={**_data(found), "updated": [str(path) for path, _ in updated]},
-        body=(*_body(found, coverage), *(Text(f"wrote {counted(n, 'text')} into {path}") for path, n in updated)),
+        body=(
+            *_body(found, coverage, update),
+            *(Text(f"wrote {counted(n, 'text')} into {path}") for path, n in updated),
+        ),
     )
 
 
@@ -75,10 +77,15 @@ def _update(found: Sequence[_FileResult]) -> list[tuple[Path, int]]:
     """Writes what tests gave into their files; the files that changed, with how many texts."""
     changed = []
     for item in found:
-        actual = {i: r.actual for i, r in enumerate(item.results) if not r.passed and r.actual is not None}
+        actual = {i: r.actual or "" for i, r in enumerate(item.results) if _is_updated(r)}
         if actual:
             changed.append((item.path, update_expected(item.path, actual)))
     return changed
+
+
+def _is_updated(result: TestResult) -> bool:
+    """True if `--update` writes the test's text; a test that cannot run has no text to write."""
+    return not result.passed and result.actual is not None
 
 
 def _dataset_files(files: Sequence[Path]) -> list[Path]:
@@ -142,15 +149,24 @@ def _data(found: Sequence[_FileResult]) -> dict[str, Any]:
     }
 
 
-def _body(found: Sequence[_FileResult], coverage: bool) -> tuple[RenderableType, ...]:
+def _counts(results: Sequence[TestResult], update: bool) -> tuple[int, int, int]:
+    """Tests that passed, whose text was updated, and that failed."""
+    passed = sum(result.passed for result in results)
+    updated = sum(_is_updated(result) for result in results) if update else 0
+    return passed, updated, len(results) - passed - updated
+
+
+def _body(found: Sequence[_FileResult], coverage: bool, update: bool) -> tuple[RenderableType, ...]:
     parts: list[RenderableType] = []
     for item in found:
-        passed = sum(result.passed for result in item.results)
-        parts.append(Text(f"{item.path}: {passed} of {len(item.results)} tests pass"))
+        passed, updated, _ = _counts(item.results, update)
+        # The tests that had another text have the right one now.
+        verdict = f"passed, {updated} updated" if updated else "pass"
+        parts.append(Text(f"{item.path}: {passed} of {len(item.results)} tests {verdict}"))
         parts += [Text(f"  untried: {u.place} `{u.text}`: {u.missing}") for u in item.untried]
-    total = [result for item in found for result in item.results]
-    passed = sum(result.passed for result in total)
-    parts.append(Text(f"{passed} passed, {len(total) - passed} failed", style="bold"))
+    passed, updated, failed = _counts([result for item in found for result in item.results], update)
+    written = f", {updated} updated" if updated else ""
+    parts.append(Text(f"{passed} passed{written}, {failed} failed", style="bold"))
     if coverage and not any(item.untried for item in found):
         parts.append(Text("every rule decided, and every condition was seen true and false"))
     return tuple(parts)

@@ -62,6 +62,19 @@ def problems(tmp_path, text):
     ]
 
 
+def test_a_tokenizer_is_looked_for_beside_the_file_first(tmp_path, monkeypatch):
+    stands = tmp_path / "project" / "work"
+    for folder in (stands, tmp_path / "project" / "model", tmp_path / "model"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(stands)
+    text = "tokenizer: ../model\n"
+    # `../model` is there from both folders, then from the second only.
+    (tmp_path / "policies").mkdir()
+    assert str(tmp_path / "policies" / "../model") == load(tmp_path / "policies", text).tokenizer
+    (tmp_path / "model").rmdir()
+    assert "../model" == load(tmp_path / "policies", text).tokenizer
+
+
 def test_everything_a_file_can_say(tmp_path):
     (tmp_path / "mine.policy").write_text("train assistant\n")
     spec = load(tmp_path, FULL)

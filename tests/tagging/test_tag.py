@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from inspect import signature
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -244,3 +246,21 @@ def test_lines_that_nothing_reached_are_named() -> None:
     source = CHATML.replace("{% for", "{% if custom %}\nOdd.{% endif %}{% for")
     assert (2,) == tagged(source).unseen
     assert () == tagged(CHATML).unseen
+
+
+@pytest.mark.parametrize("which", ["last assistant", "first assistant", "assistant before last user"])
+def test_tags_cannot_say_which_answer_it_is(which: str) -> None:
+    with pytest.raises(UntaggableError, match=r"^no condition of the template tells where text is trained"):
+        tagged(CHATML, f"train {which}")
+
+
+def test_the_page_says_how_many_conversations_are_tried() -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/tag.md").read_text(encoding="utf-8")
+    examples = signature(tag_template).parameters["examples"].default
+    assert f"\n* {len(CONVERSATIONS)} conversations are rendered" in page
+    assert f"\n* {len(FURTHER)} further conversations" in page
+    assert f"and {examples} generated ones" in page
+    assert f"all {len(CONVERSATIONS) + len(FURTHER) + examples} are named" in page
+    source = page.partition("A ChatML template in one line,\n\n```jinja\n")[2].partition("\n```")[0]
+    made = tagged(source, "use default")
+    assert f"in {len(made.shapes) + made.examples} conversations`, with the template above" in page

@@ -180,10 +180,12 @@ def not_rendered(error: Exception, name: str, seconds: float) -> TemplateError:
         case MemoryError():
             message, help = "needs more memory than a template may", "check its loops"
         case _ if (missing := _UNDEFINED.fullmatch(str(error))) is not None:
-            return TemplateError(
+            made = TemplateError(
                 f"{name} writes `{missing[1]}`, and the tokenizer has no such token",
                 help="take template and tokenizer of one model, or write the token's text into a copy of the template",
             )
+            made.__cause__ = error
+            return made
         case _:
             made = TemplateError(
                 f"{name} {_RAISES}: {error}",

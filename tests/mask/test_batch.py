@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,10 @@ BAD = "this one"
 
 def rows_with_a_bad_one():
     return [conversation(chat(text, "yes")) for text in ("one", BAD, "two")]
+
+
+class Kept(dict):
+    """A message that weak references may be made to."""
 
 
 def raising(error):
@@ -61,8 +66,8 @@ def test_a_row_that_fails_leaves_no_garbage():
     mask_rows(rows_with_a_bad_one(), bound.row_masker)
     gc.disable()
     try:
-        rows = rows_with_a_bad_one()
-        seen = [weakref.ref(row) for row in rows]
+        rows = [replace(row, messages=tuple(map(Kept, row.messages))) for row in rows_with_a_bad_one()]
+        seen = [weakref.ref(row.messages[0]) for row in rows]
         (error, *_) = mask_rows(rows, bound.row_masker)
         del rows
         assert [None] * 3 == [row() for row in seen]

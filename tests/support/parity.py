@@ -46,4 +46,7 @@ def _differ(expected: str | Exception, chat: RenderedChat | TemplateError) -> bo
     if isinstance(expected, str):
         return not isinstance(chat, RenderedChat) or chat.text != expected
     # What the template raised is in the words of the error, or behind it.
-    return not isinstance(chat, TemplateError) or not any(str(expected) in str(e) for e in (chat, chat.__cause__))
+    link: BaseException | None = chat if isinstance(chat, TemplateError) else None
+    while link is not None and str(expected) not in str(link):
+        link = link.__cause__
+    return link is None

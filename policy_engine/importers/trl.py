@@ -73,10 +73,12 @@ class _Rows:
         """The rows of a dataset, all of which are looked at. Raises what reading raises."""
         kinds: set[bool] = set()
         longest = 1
-        for _, row in read_rows(data):
+        rows = read_rows(data)
+        for number, row in rows:
             if isinstance(row, PolicyEngineError):
-                raise row
-            is_pair = isinstance(row, Mapping) and "prompt" in row and "completion" in row
+                raise row.at(rows.where(number))
+            # Null is as good as absent: files with columns, as Parquet, fill those of the other kind with it.
+            is_pair = isinstance(row, Mapping) and None not in (row.get("prompt"), row.get("completion"))
             kinds.add(is_pair)
             completion = row["completion"] if is_pair else None
             longest = max(longest, len(completion) if isinstance(completion, list | tuple) else 1)

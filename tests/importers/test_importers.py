@@ -83,6 +83,9 @@ TWO: dict[str, Any] = {"prompt": MESSAGES[:2], "completion": MESSAGES[2:]}
         ([TWO], "sample.completion[4]"),
         ([{"prompt": "Two and two?", "completion": "Four."}], "sample."),
         ([PAIR, {"messages": MESSAGES}], "no such text"),
+        # As a file with columns has them.
+        ([PAIR, {"messages": MESSAGES, "prompt": None, "completion": None}], "no such text"),
+        ([{"messages": MESSAGES, "prompt": None, "completion": None}], "sample."),
     ],
 )
 def test_trl_for_data_that_is_known(rows: list[Any], absent: str, config: dict[str, Any], tmp_path: Path) -> None:
@@ -116,7 +119,8 @@ def test_trl_with_data_on_the_command_line(tmp_path: Path) -> None:
     ran = cli("import", "tinker", "TrainOnWhat.LAST_ASSISTANT_TURN", "--data", str(data))
     assert (2, True) == (ran.code, "`import tinker` takes no --data" in ran.err)
     data.write_text("no row\n")
-    assert 2 == cli("import", "trl", str(path), "--data", str(data)).code
+    ran = cli("import", "trl", str(path), "--data", str(data))
+    assert (2, True) == (ran.code, f"{data}:1: error[PE501]" in ran.err)
 
 
 @pytest.mark.parametrize(

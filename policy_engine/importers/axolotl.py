@@ -29,7 +29,7 @@ _ENTRY: Final = {
     "chat_template", "chat_template_jinja", "field_messages", "field_tools", "field_thinking", "field_system",
     "template_thinking_key", "message_property_mappings", "message_field_role", "message_field_content",
     "message_field_training", "message_field_training_detail", "roles", "roles_to_train", "train_on_eos",
-    "train_on_eot", "split_thinking", "drop_system_message", "eot_tokens", "chat_template_kwargs",
+    "train_on_eot", "split_thinking", "drop_system_message", "chat_template_kwargs",
 }  # fmt: skip
 CARRIED: Final = frozenset({
     "datasets", "type", "base_model", "train_on_inputs", "eot_tokens", "field_messages", "field_tools",
@@ -101,9 +101,10 @@ def _entry(config: Mapping[str, Any], entry: Any, number: int, count: int, path:
     kind = "a prompt of its own" if isinstance(entry.get("type"), dict) else entry.get("type")
     if kind != "chat_template":
         raise cannot("type", where, f"`{kind}` masks by code of its own", _INSTEAD)
+    misplaced = [key for key in entry if key in (TOLD | AXOLOTL) - _ENTRY]
+    if misplaced:
+        raise cannot("`, `".join(misplaced), where, "axolotl reads that at the top of the file only", "move it there")
     refuse_unknown(entry, _ENTRY, where)
-    if "eot_tokens" in entry:
-        raise cannot("eot_tokens", where, "axolotl reads it at the top of the file only", "move it there")
     flagged = has_flags(entry, path.parent)
     rules, notes = rules_of(config, entry, where, flagged=bool(flagged))
     warnings = [_trains_nothing(where)] if NOTHING_TRAINED in notes else []

@@ -321,10 +321,14 @@ def test_axolotl_keys_of_the_top_in_an_entry(tmp_path: Path) -> None:
     (made,) = imported("axolotl", _axolotl(chat_template_kwargs={"a": 1}), tmp_path)
     assert "template_kwargs" not in made.dataset
     assert "`chat_template_kwargs` of the dataset is left behind" in " ".join(made.notes)
-    config = _axolotl()
-    config["datasets"][0]["eot_tokens"] = ["a"]
-    with pytest.raises(ConfigError, match=r"`datasets\[0\]`: `eot_tokens` cannot be carried"):
-        imported("axolotl", config, tmp_path)
+    for wrong in ({"eot_tokens": ["a"]}, {"lora_r": 8, "train_on_inputs": True}, {"sequence_len": 9}):
+        config = _axolotl()
+        config["datasets"][0] |= wrong
+        with pytest.raises(ConfigError) as error:
+            imported("axolotl", config, tmp_path)
+        named = "`, `".join(wrong)
+        assert f"`datasets[0]`: `{named}` cannot be carried over: axolotl reads that at the top" in error.value.message
+        assert "move it there" == error.value.help
 
 
 def test_axolotl_several_datasets(tmp_path: Path) -> None:

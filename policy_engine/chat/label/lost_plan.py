@@ -177,7 +177,11 @@ def _add(found: Inside, written: Written, turn: int, path: Path, value: Any, lab
     if path[-1] in ARGUMENTS:
         return False
     steps = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-    return all(_add(found, written, turn, (*path, step), item, labels) for step, item in steps if step not in labels)
+    return all(
+        _add(found, written, turn, (*path, step), item, frozenset() if step in ARGUMENTS else labels)
+        for step, item in steps
+        if step not in labels
+    )
 
 
 def _is_written(inside: Inside, turn: int, message: Mapping[str, Any], written: Written, scan: Scan) -> bool:

@@ -386,6 +386,20 @@ def test_replayed_rows_lose_what_rendered_rows_do(case: str) -> None:
         assert replays(template) == before + len(rows)
 
 
+def test_a_number_in_place_of_arguments_is_lost_in_replayed_rows_too() -> None:
+    names = "{% for c in m.tool_calls or [] %}{{ c.function.name }}{% endfor %}"
+    source = CHATML.replace("<|im_end|>", f"{names}<|im_end|>")
+    call = {"function": {"name": "find", "arguments": 5}}
+    answer = {"role": "assistant", "content": "", "tool_calls": [call]}
+    row = Conversation(messages=({"role": "user", "content": "Hi"}, answer))
+    template = warmed(source, row)
+    before = replays(template)
+    with never_compared():
+        (lost,) = template.render(row, in_other_words=False).unrendered
+    assert replays(template) == before + 1
+    assert lost.path == ("tool_calls", 0, "function", "arguments")
+
+
 def test_a_thread_whose_plans_another_one_forgets_goes_the_long_way() -> None:
     class Forgotten(dict[object, object]):
         def __contains__(self, key: object) -> bool:

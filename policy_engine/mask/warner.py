@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from policy_engine.chat.segments import Miswritten
@@ -91,7 +90,6 @@ class Warner:
     """The process in which the masker was made, or pickled; in it, `Masker.counts` can be asked."""
     _spellings: dict[tuple[tuple[str, str], ...], RoleSpelling] = field(default_factory=dict)
     _warned: set[Hashable] = field(default_factory=set)
-    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def look_at_roles(self, conversation: Conversation, layout: Format, known: frozenset[str]) -> None:
         """Warns of roles that are not `known`: typos, and other programs' names for one that is."""
@@ -177,10 +175,9 @@ class Warner:
             return
         seen: Counter[tuple[str, ...]] = Counter()
         for row in rows:
-            self._calls.look(row.chat.messages, seen, number=next(self._numbers))
-        # Without the rows' numbers: they are those of this masker, and not of the data.
-        called = Counter({fact: count for fact, count in seen.items() if fact[0] == "called"})
-        for opening, found in written_calls(self.program, called):
+            # Without a number: it would be that of this masker, and not of the data.
+            self._calls.look(row.chat.messages, seen)
+        for opening, found in written_calls(self.program, seen):
             for finding in unsuppressed([found]):
                 self._warn(("called", opening), f"{finding.message}; {finding.help}", WrittenCallWarning)
 

@@ -279,6 +279,8 @@ def test_pickling(tokenizer):
     assert again(CHAT).labels == masker(CHAT).labels
     assert again.fingerprint == masker.fingerprint
     assert again.program.policy.guards[0].span.source.name == "p.policy"
+    # Python 3.12 deprecates pickling iterators of itertools, and 3.14 refuses it.
+    assert b"itertools" not in pickle.dumps(masker)
 
 
 def test_fingerprint_changes_with_what_decides_the_output(tokenizer):

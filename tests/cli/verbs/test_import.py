@@ -94,7 +94,9 @@ def test_keys_that_may_be_about_masks_are_warned_of_once(
     are = "is" if len(names) == 1 else "are"
     assert err.startswith(f"warning[PE503]: {path}: {', '.join(f'`{name}`' for name in names)} {are} left behind help:")
     assert 1 == err.count("PE503")
-    for written in (tmp_path / "made").glob("*.policy"):
+    made = list((tmp_path / "made").glob("*.policy"))
+    assert max(1, config.count("path:")) == len(made)
+    for written in made:
         comment = " ".join(written.read_text().replace("# ", "").split())
         assert f"Not known here, and left behind: {', '.join(names)}." in comment
         assert names[0] not in comment.split("Not about masks, and left behind:")[1].split("Not known here")[0]

@@ -321,3 +321,10 @@ def test_edits_that_change_no_decision(before: str, after: str) -> None:
 def meaning(policy: CheckedPolicy) -> list[object]:
     """What the targets of the rules select, wherever they stand."""
     return [(a.turns, a.parts, a.relations) for r in policy.rules for a in r.targets if isinstance(a, Atom)]
+
+
+def test_a_code_that_no_comment_ignores_says_what_to_do() -> None:
+    text = "train assistant  # lint: ignore PE701\ntrain eos of assistant  # lint: ignore PE703"
+    helps = [found.help for found in lint(check_text(text)) if found.code == "PE608"]
+    asked = "remove it; with `-p`, `audit` reports a habit that the policy itself asks for as a remark"
+    assert ["remove it", asked] == helps

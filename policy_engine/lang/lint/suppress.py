@@ -19,6 +19,7 @@ _IGNORE: Final = re.compile(r"\s*lint:\s*ignore\b(?P<codes>.*)")
 
 _OF_NO_STATEMENT: Final = "PE7"
 """Codes of findings that no statement of a policy has."""
+_ASKED: Final = "; with `-p`, `audit` reports a habit that the policy itself asks for as a remark"
 
 
 def unsuppressed(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
@@ -56,7 +57,7 @@ def unknown_codes(source: Source, findings: Findings) -> None:
                 message = (
                     f"no comment ignores `{code}`: it is about tests, prepared rows or trainers, and not a statement"
                 )
-                help = "remove it; `audit -p` takes what the policy itself trains for no failure"
+                help = "remove it" + _ASKED * (code == "PE703")
                 findings.warn("PE608", message, comment.span, help)
 
 

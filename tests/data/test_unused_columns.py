@@ -66,6 +66,16 @@ def test_other_columns_are_not_named(row):
     assert () == detect_format([row]).unused
 
 
+def test_a_question_that_the_prompt_repeats_is_not_left_over_whatever_its_quotes_and_lines():
+    """Python prints a list with escapes, so that the text is in it only as JSON writes both."""
+    asked = 'It\'s "A"\nor B?'
+    answers = {"chosen": [{"role": "assistant", "content": "A"}], "rejected": [{"role": "assistant", "content": "B"}]}
+    row = {"prompt": [{"role": "user", "content": asked}], "instruction": asked, **answers}
+    assert () == detect_format([row]).unused
+    assert () == detect_format([{**row, "prompt": json.dumps(row["prompt"])}]).unused
+    assert "`instruction` is not used" in detect_format([{**row, "instruction": "Be kind."}]).unused[0]
+
+
 def test_a_dataset_file_that_leaves_columns_over_says_so_too():
     row = {"dialogue": TALK, "tool_defs": [SCHEMA], "system_prompt": "S."}
     spec = DatasetSpec(names={"field": "dialogue", "role": "role", "content": "content"})

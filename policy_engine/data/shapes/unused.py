@@ -6,6 +6,7 @@ column `tool_defs` is not used: `messages: {tools: tool_defs}` in a dataset file
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -88,9 +89,19 @@ def _contexts(rows: Sequence[Mapping[str, Any]], format: Format) -> tuple[str, .
 
 def _is_in_prompt(rows: Sequence[Mapping[str, Any]], name: str, format: Format) -> bool:
     """True if each text of a column is in its row's prompt, or in the answers that repeat it."""
-    texts = [(row, text.strip()) for row in rows if isinstance(text := column(row, name), str)]
+    texts = [(row, _as_json(text.strip())[1:-1]) for row in rows if isinstance(text := column(row, name), str)]
     prompts = (format.prompt, format.completion, format.chosen)
-    return all(any(text in str(column(row, prompt)) for prompt in prompts) for row, text in texts)
+    return all(any(text in _as_json(_messages_or_text(row, prompt)) for prompt in prompts) for row, text in texts)
+
+
+def _messages_or_text(row: Mapping[str, Any], name: str) -> Any:
+    value = column(row, name)
+    return message_list(value) or value
+
+
+def _as_json(value: Any) -> str:
+    # Quotes and line breaks are written alike in a text and in a list of messages, unlike what `str` makes of them.
+    return json.dumps(value, ensure_ascii=False, default=str, skipkeys=True)
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:

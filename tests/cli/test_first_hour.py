@@ -241,3 +241,17 @@ def test_rows_of_another_shape_by_number(tmp_path: Path) -> None:
     assert 1 == ran.code
     assert "2 with another shape: rows 3, 5)" in cli("show", *arguments).out
     assert "2 with another shape: rows 3, 5)" in cli("init", data, "-t", "builtin", "-o", tmp_path / "new").out
+
+
+def test_init_names_a_row_of_two_answers_once_where_both_lost_the_same_field(tmp_path: Path) -> None:
+    template = tmp_path / "t.jinja"
+    template.write_text("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
+    answers = {
+        name: [{"role": "assistant", "content": text, "reasoning_content": "Hm."}]
+        for name, text in (("chosen", "a"), ("rejected", "b"))
+    }
+    data = tmp_path / "pairs.jsonl"
+    data.write_text(json.dumps({"prompt": "q", **answers}) + "\n")
+    asked = ["init", data, "-t", "builtin", "--template", template, "-o", tmp_path / "starter", "--format", "json"]
+    (lost,) = cli(*asked).document["unrendered"]
+    assert {"role": "assistant", "field": "reasoning_content", "messages": 2, "rows": [1]} == lost

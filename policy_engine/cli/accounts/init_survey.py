@@ -96,7 +96,9 @@ def _render(found: Survey, number: int, conversation: Conversation, tokenizer: C
     lost = lost_of(chat)
     found.unrendered.update(lost)
     for piece in lost:
-        found.lost_rows.setdefault(piece, []).append(number)
+        rows = found.lost_rows.setdefault(piece, [])
+        # The two answers of a pair are conversations of one row.
+        rows += [] if rows[-1:] == [number] else [number]
     found.quoted += any(wrong.how == "quoted" for wrong in chat.miswritten)
     found.printed.update({wrong.name for wrong in chat.miswritten if wrong.how == "printed"})
     for segment in chat.segments:

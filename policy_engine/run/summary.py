@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -131,11 +132,10 @@ class Counts:
             self.unrendered[key] += count
             numbers = self.lost_rows.setdefault(key, [])
             more = rows((role, piece))
-            # Pieces that are counted together, and samples of one row, may give a row twice.
-            if not numbers or numbers[-1] < more[0]:
-                numbers += more[: LOST_ROWS - len(numbers)]
-            else:
-                numbers[:] = sorted({*numbers, *more})[:LOST_ROWS]
+            # Pieces that are counted together, and samples of one row, may give a row twice. Only the end is sorted
+            # again, since a long run has many rows before it.
+            at = bisect.bisect_left(numbers, more[0])
+            numbers[at:] = sorted({*numbers[at:], *more})[: LOST_ROWS - at]
 
     def name_places(self, where: Callable[[int], object]) -> None:
         """Gives their places to rows that are reported singly."""
@@ -188,9 +188,10 @@ class Counts:
         trained_T = row.mask.weights_T != 0
         # First tokens of stretches, but for one in the row's first token: nothing is before that.
         first_T = trained_T[1:] & ~trained_T[:-1]
-        lost = [at for at in np.flatnonzero(first_T & straddles_T[:-1]).tolist() if _opens_answer(row, at)]
-        self.first_lost += len(lost)
-        self.first_kept += bool(first_T.sum() > len(lost))
+        lost_T = first_T & straddles_T[:-1]
+        self.first_lost += sum(_opens_answer(row, at) for at in np.flatnonzero(lost_T).tolist())
+        # A token that was lost inside an answer was not kept either.
+        self.first_kept += bool((first_T & ~lost_T).any())
 
     def merge(self, other: Counts) -> None:
         """Adds the counts of another batch that comes after those counted so far."""

@@ -60,3 +60,10 @@ def test_one_row_that_keeps_its_first_token_is_enough() -> None:
     clipped, kept = Counts(first_lost=3), Counts(first_kept=1)
     clipped.merge(kept)
     assert (3, 1) == (clipped.first_lost, clipped.first_kept)
+
+
+def test_a_token_lost_inside_an_answer_is_not_one_that_an_answer_kept(tmp_path: Path) -> None:
+    rule = "train /^[a-z]+,/ in assistant.text, /[a-z]+ is here/ in assistant.text"
+    summary = _apply(tmp_path, SUPPLIES_A_BLANK, rule)
+    assert summary.straddles == 6
+    assert summary.answers_clipped == 3

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from policy_engine.core.wording import counted
+from policy_engine.core.wording import counted, rows_numbered
 from policy_engine.mask.evidence.tokens_in_data import ControlTokenUse
 
 _TOKENS: Final = 8
-_ROWS: Final = 8
-"""Tokens, and rows of each, that are named; `--format json` has more."""
+"""Tokens that are named; `--format json` has more, and more rows of each."""
 _MEANS: Final = (
     "to the model they are the template's own; if they are only quoted, `template_kwargs: {sanitize_control_tokens: "
     "true}` in a dataset file makes plain text of them"
@@ -27,11 +26,6 @@ def control_note(rows: int, uses: Sequence[ControlTokenUse]) -> str:
     >>> control_note(2, [use]).partition(";")[0]
     '2 rows with control tokens in the data: `<|im_end|>` (rows 3, 8)'
     """
-    shown = ", ".join(f"`{use.token}` ({_rows(use)})" for use in uses[:_TOKENS])
+    shown = ", ".join(f"`{use.token}` ({rows_numbered(use.first_rows)})" for use in uses[:_TOKENS])
     more = ", …" if len(uses) > _TOKENS else ""
     return f"{counted(rows, 'row')} with control tokens in the data: {shown}{more}; {_MEANS}"
-
-
-def _rows(use: ControlTokenUse) -> str:
-    numbers = ", ".join(map(str, use.first_rows[:_ROWS]))
-    return f"row{'' if use.rows == 1 else 's'} {numbers}{', …' if use.rows > _ROWS else ''}"

@@ -67,13 +67,13 @@ def detect_format(rows: Iterable[Any], *, pairs: bool = False, numbers: Sequence
     if not seen:
         raise ConfigError("no row could be read, so the format of the data is not known", help=NEXT_STEP)
     # A vote, so that a few broken rows among the first do not decide.
-    votes = Counter(shape for row in seen if (shape := shape_of(row, pairs=pairs)) is not None)
+    shapes = [shape_of(row, pairs=pairs) for row in seen]
+    votes = Counter(shape for shape in shapes if shape is not None)
     if not votes:
         raise no_pairs(seen) if pairs else ConfigError(nothing_fits(seen), help=what_to_do(seen))
     shape = votes.most_common(1)[0][0]
-    fits = [shape_of(row, pairs=pairs) == shape for row in seen]
-    fitting = [row for row, is_one in zip(seen, fits) if is_one]
-    others = [number for number, is_one in zip(numbers, fits) if not is_one]
+    fitting = [row for row, one in zip(seen, shapes) if one == shape]
+    others = [number for number, one in zip(numbers, shapes) if one != shape]
     return _described(shape, fitting, looked_at=len(seen), others=others)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,12 +13,14 @@ from rich.text import Text
 from policy_engine.cli.options import DatasetOption, FormatOption, Loading, Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.verbs.prove import witness_facts, witness_lines
-from policy_engine.cli.work.inputs import load_chat_tokenizer, masker_for, read_checked, read_schema
+from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, masker_for, read_checked, read_schema
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import ConfigError
+from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.report.styles import BAD, DOUBT, GOOD
 
 if TYPE_CHECKING:
+    from policy_engine.mask.compare.fates import RowFates
     from policy_engine.proof.results import Diff
 
 _LISTED = 5
@@ -95,6 +97,14 @@ class _Rows:
         return sides if any(len(values) == 2 for values in given.values()) else sides[:1]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """One of the two policies, with its name on the command line."""
+
+    name: str
+    policy: CheckedPolicy
+
+
 def diff(
     *,
     old: Annotated[str, typer.Argument(metavar="OLD", help="A policy file, or a shipped policy by its name.")],
@@ -113,12 +123,20 @@ def diff(
             "there is nothing to compare with",
             help="name a second policy, or give --template or -t twice: the old side's, then the new one's",
         )
+    if rows.data is None and rows.unused is not None:
+        raise ConfigError(f"{rows.unused} means nothing without data", help="name the rows to compare on with --data")
+    if old == new == STDIN:
+        raise ConfigError("both policies are standard input, which can be read once", help="give one of them as a file")
+    # So each is read here, and once.
+    schema = read_schema(rows.dataset)
+    before = _Side(name=old, policy=read_checked(old, schema))
+    after = before if new is None else _Side(name=new, policy=read_checked(new, schema))
     if rows.data is None:
-        return _compare(old, new or old, rows.dataset, unused=rows.unused)
-    return _on_data(old, new or old, rows) if len(sides) == 1 else _with_templates(old, new, rows, sides)
+        return _compare(before, after)
+    return _on_data(before, after, rows) if len(sides) == 1 else _with_templates(before, after, rows, sides)
 
 
-def _with_templates(old: str, new: str | None, rows: _Rows, sides: Sequence[Named]) -> Outcome:
+def _with_templates(old: _Side, new: _Side, rows: _Rows, sides: Sequence[Named]) -> Outcome:
     """The same rows with two templates or tokenizers, and perhaps two policies."""
     assert rows.data is not None
     from policy_engine.cli.work.diff_templates import (
@@ -130,64 +148,74 @@ def _with_templates(old: str, new: str | None, rows: _Rows, sides: Sequence[Name
 
     # One policy is equal to itself, which nobody asks.
     nothing: dict[str, Any] = {"undecided": None, "changes": [], "settings": []}
-    compared = Outcome(exit=Exit.HOLDS, data={"old": old, "new": old, "comparison": "equal", **nothing})
-    if new is not None:
-        compared = _compare(old, new, rows.dataset)
-    schema = read_schema(rows.dataset)
+    compared = Outcome(exit=Exit.HOLDS, data={"old": old.name, "new": old.name, "comparison": "equal", **nothing})
+    if new is not old:
+        compared = _compare(old, new)
     before, after = (
-        masker_for(read_checked(policy, schema), load_chat_tokenizer(side), rows.dataset)
-        for policy, side in zip((old, new or old), sides)
+        masker_for(side.policy, load_chat_tokenizer(named), rows.dataset) for side, named in zip((old, new), sides)
     )
     listed = _LISTED if rows.listed is None else rows.listed
     found = diff_templates(rows.data, before, after, limit=rows.limit, listed=listed)
-    differs = found.rows_changed or found.failed
-    return replace(
+    return _with_rows(
         compared,
-        exit=Exit.FAILS if differs else compared.exit,
-        diagnostics=tuple(d for place, error in found.failures for d in diagnostics_of(error, place=place)),
-        findings=(*compared.findings, *template_findings(found)),
-        data={**compared.data, "data": template_facts(rows.data, found)},
-        body=(*compared.body, *template_lines(rows.data, found)),
+        found,
+        findings=template_findings(found),
+        facts=template_facts(rows.data, found),
+        lines=template_lines(rows.data, found),
     )
 
 
-def _on_data(old: str, new: str, rows: _Rows) -> Outcome:
+def _on_data(old: _Side, new: _Side, rows: _Rows) -> Outcome:
     assert rows.data is not None
     # Imported here, so that a comparison without data loads no tokenizer.
     from policy_engine.cli.work.diff import data_facts, data_findings, data_lines, diff_rows
 
-    compared = _compare(old, new, rows.dataset)
-    schema = read_schema(rows.dataset)
-    policies = read_checked(old, schema), read_checked(new, schema)
+    compared = _compare(old, new)
+    policies = old.policy, new.policy
     loaded = load_chat_tokenizer(rows.sides[0])
     before, after = (masker_for(policy, loaded, rows.dataset) for policy in policies)
     listed = _LISTED if rows.listed is None else rows.listed
     found = diff_rows(rows.data, before, after, limit=rows.limit, listed=listed)
+    return _with_rows(
+        compared,
+        found,
+        findings=data_findings(found),
+        facts=data_facts(rows.data, found, *policies),
+        lines=data_lines(rows.data, found, *policies),
+    )
+
+
+def _with_rows(
+    compared: Outcome,
+    found: RowFates,
+    *,
+    findings: Iterable[Diagnostic],
+    facts: dict[str, Any],
+    lines: Iterable[RenderableType],
+) -> Outcome:
+    """The comparison for all conversations, and what the rows show."""
     # What the data shows is shown, whatever the proof could not decide.
     differs = found.rows_changed or found.failed
     return replace(
         compared,
         exit=Exit.FAILS if differs else compared.exit,
         diagnostics=tuple(d for place, error in found.failures for d in diagnostics_of(error, place=place)),
-        findings=(*compared.findings, *data_findings(found)),
-        data={**compared.data, "data": data_facts(rows.data, found, *policies)},
-        body=(*compared.body, *data_lines(rows.data, found, *policies)),
+        findings=(*compared.findings, *findings),
+        data={**compared.data, "data": facts},
+        body=(*compared.body, *([Text("")] if compared.body else ()), *lines),
     )
 
 
-def _compare(old: str, new: str, dataset: str | None, *, unused: str | None = None) -> Outcome:
+def _compare(old: _Side, new: _Side) -> Outcome:
     # Imported here: proofs bring chat templates, which most verbs do without.
     from policy_engine.proof.policy_diff import compare
 
-    if unused is not None:
-        raise ConfigError(f"{unused} means nothing without data", help="name the rows to compare on with --data")
-    schema = read_schema(dataset)
-    found = compare(read_checked(old, schema), read_checked(new, schema))
+    found = compare(old.policy, new.policy)
     return Outcome(
         exit=Exit(found.exit_code),
         data={
-            "old": old,
-            "new": new,
+            "old": old.name,
+            "new": new.name,
             "comparison": found.verdict,
             "undecided": found.undecided,
             "changes": [
@@ -202,8 +230,8 @@ def _compare(old: str, new: str, dataset: str | None, *, unused: str | None = No
             ],
             "settings": [{"name": s.name, "old": s.old, "new": s.new} for s in found.settings],
         },
-        findings=tuple(_findings(old, new, found)),
-        body=tuple(_lines(old, new, found)),
+        findings=tuple(_findings(old.name, new.name, found)),
+        body=tuple(_lines(old.name, new.name, found)),
     )
 
 

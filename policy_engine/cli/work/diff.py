@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.mask.compare.changes import ChangedTokens
 from policy_engine.mask.compare.fates import FATES
 from policy_engine.mask.compare.two_policies import DataDiff, rule_in_words, weight_in_words
+from policy_engine.mask.compare.two_templates import TemplateDiff
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.row import MaskedRow
 from policy_engine.mask.warner import DataWarning
@@ -96,7 +97,7 @@ def data_facts(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
         "read_as": found.description,
         "rows": found.rows,
         "rows_changed": found.rows_changed,
-        "rows_by_fate": [{"old": a, "new": b, "rows": count} for (a, b), count in sorted(found.fates.items())],
+        "rows_by_fate": rows_by_fate(found),
         "tokens": found.tokens,
         "tokens_changed": found.tokens_changed,
         "tokens_trained_more": found.tokens_more,
@@ -148,24 +149,12 @@ def data_findings(found: DataDiff) -> Iterator[Diagnostic]:
         yield Diagnostic(
             code="PE706", message=message.removesuffix(": "), help="`policy-engine diff` prints them", place=row.place
         )
-    more = found.rows_changed - len(found.listed)
-    if more > 0:
-        # `--list 0` lists no row, so that the count is all there is.
-        which = f"{counted(more, 'more row')}" if found.listed else counted(more, "row")
-        help = "`--list N` lists them"
-        yield Diagnostic(code="PE706", message=f"{which} {'changes' if more == 1 else 'change'}", help=help)
+    yield from unlisted_finding(found, lambda more, rows: f"{rows} {'changes' if more == 1 else 'change'}")
 
 
 def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> Iterator[RenderableType]:
     """The comparison on data for people."""
-    yield Text("")
-    yield Text(found.description, style="dim")
-    yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else f"bold {GOOD}")
-    for (before, after), count in sorted(found.fates.items()):
-        if before != after:
-            yield Text(f"  {counted(count, 'row')}: {FATES[before]} → {FATES[after]}")
-    if found.failed:
-        yield Text(f"  {counted(found.failed, 'row')} cannot be masked by either policy", style=DOUBT)
+    yield from counts_lines(data, found, both="by either policy")
     if found.places:
         yield _table(found, old, new)
     for row in found.listed:
@@ -178,9 +167,39 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
                 f"  {_tokens(s)}, {where}: {weight_in_words(s.old_weight)} → {weight_in_words(s.new_weight)}  ",
                 around(row.text, s.start, s.end, context=_CONTEXT, style="bold"),
             )
+    yield from unlisted_lines(found)
+
+
+def counts_lines(data: str, found: DataDiff | TemplateDiff, *, both: str) -> Iterator[Text]:
+    """What was read, how much changes, and the rows whose fate changes; `both` ends the line of rows that fail."""
+    yield Text(found.description, style="dim")
+    yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else f"bold {GOOD}")
+    for (before, after), count in sorted(found.fates.items()):
+        if before != after:
+            yield Text(f"  {counted(count, 'row')}: {FATES[before]} → {FATES[after]}")
+    if found.failed:
+        yield Text(f"  {counted(found.failed, 'row')} cannot be masked {both}", style=DOUBT)
+
+
+def unlisted_lines(found: DataDiff | TemplateDiff) -> Iterator[Text]:
+    """A line on rows that change and are not listed, where some are."""
     more = found.rows_changed - len(found.listed)
     if more > 0 and found.listed:
         yield Text(f"and {counted(more, 'more row')}; --list N tells of more", style="dim")
+
+
+def unlisted_finding(found: DataDiff | TemplateDiff, in_words: Callable[[int, str], str]) -> Iterator[Diagnostic]:
+    """A finding that counts the rows that change and are not listed; `in_words` gets their number, and it in words."""
+    more = found.rows_changed - len(found.listed)
+    if more > 0:
+        # `--list 0` lists no row, so that the count is all there is.
+        which = counted(more, "more row" if found.listed else "row")
+        yield Diagnostic(code="PE706", message=in_words(more, which), help="`--list N` lists them")
+
+
+def rows_by_fate(found: DataDiff | TemplateDiff) -> list[dict[str, Any]]:
+    """The fates as JSON data."""
+    return [{"old": a, "new": b, "rows": count} for (a, b), count in sorted(found.fates.items())]
 
 
 def _table(found: DataDiff, old: CheckedPolicy, new: CheckedPolicy) -> PlainTable:

@@ -10,10 +10,17 @@ from typing import Any, Final
 from rich.console import RenderableType
 from rich.text import Text
 
-from policy_engine.cli.work.diff import BATCH, conversations_of, masked
+from policy_engine.cli.work.diff import (
+    BATCH,
+    conversations_of,
+    counts_lines,
+    masked,
+    rows_by_fate,
+    unlisted_finding,
+    unlisted_lines,
+)
 from policy_engine.cli.work.masked_rows import see_format
 from policy_engine.core.diagnostics import Diagnostic
-from policy_engine.core.wording import counted
 from policy_engine.data.files.readers import read_rows
 from policy_engine.mask.compare.fates import FATES
 from policy_engine.mask.compare.two_policies import weight_in_words
@@ -21,7 +28,6 @@ from policy_engine.mask.compare.two_templates import ChangeKind, TemplateDiff, T
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.warner import DataWarning
 from policy_engine.report.plain_table import PlainTable
-from policy_engine.report.styles import DOUBT, GOOD
 from policy_engine.report.visible import one_line
 
 _KINDS: Final[dict[ChangeKind, str]] = {
@@ -61,7 +67,7 @@ def template_facts(data: str, found: TemplateDiff) -> dict[str, Any]:
         "rows": found.rows,
         "rows_changed": found.rows_changed,
         "rows_with_other_text": found.texts_differ,
-        "rows_by_fate": [{"old": a, "new": b, "rows": count} for (a, b), count in sorted(found.fates.items())],
+        "rows_by_fate": rows_by_fate(found),
         "by_place": [
             {"role": role or None, "part": part, "change": kind, "parts": count}
             for (role, part, kind), count in found.by_count()
@@ -95,26 +101,12 @@ def template_findings(found: TemplateDiff) -> Iterator[Diagnostic]:
         fate = [] if row.old == row.new else [f"{FATES[row.old]} → {FATES[row.new]}"]
         message = "; ".join([*fate, *(f"{_where(c)}: {_before_and_after(c)}" for c in row.changed[:_CHANGES])])
         yield Diagnostic(code="PE706", message=message, help="`policy-engine diff` prints them", place=row.place)
-    more = found.rows_changed - len(found.listed)
-    if more > 0:
-        # `--list 0` lists no row, so that the count is all there is.
-        which = f"{counted(more, 'more row')}" if found.listed else counted(more, "row")
-        yield Diagnostic(
-            code="PE706",
-            message=f"other text is trained of {which}",
-            help="`--list N` lists them",
-        )
+    yield from unlisted_finding(found, lambda _, rows: f"other text is trained of {rows}")
 
 
 def template_lines(data: str, found: TemplateDiff) -> Iterator[RenderableType]:
     """The comparison for people."""
-    yield Text(found.description, style="dim")
-    yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else f"bold {GOOD}")
-    for (before, after), count in sorted(found.fates.items()):
-        if before != after:
-            yield Text(f"  {counted(count, 'row')}: {FATES[before]} → {FATES[after]}")
-    if found.failed:
-        yield Text(f"  {counted(found.failed, 'row')} cannot be masked on either side", style=DOUBT)
+    yield from counts_lines(data, found, both="on either side")
     if found.places:
         yield _table(found)
     for row in found.listed:
@@ -125,9 +117,7 @@ def template_lines(data: str, found: TemplateDiff) -> Iterator[RenderableType]:
             yield Text(f"  {_where(change)}: {_KINDS[change.kind]}")
             yield Text(f"    old  {_in_marks(change.old)}")
             yield Text(f"    new  {_in_marks(change.new)}")
-    more = found.rows_changed - len(found.listed)
-    if more > 0 and found.listed:
-        yield Text(f"and {counted(more, 'more row')}; --list N tells of more", style="dim")
+    yield from unlisted_lines(found)
 
 
 def _table(found: TemplateDiff) -> PlainTable:

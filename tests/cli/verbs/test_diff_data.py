@@ -121,3 +121,19 @@ def test_machines_get_each_change(tmp_path: Path) -> None:
     last = cli(*arguments, "--list", "0").out.splitlines()[-1]
     assert last.endswith("PE706::1 row changes%0Ahelp: `--list N` lists them")
     assert "" == cli("diff", old, old, "--format", "github").out
+
+
+def test_a_policy_from_standard_input_is_the_same_for_the_proof_and_on_the_rows(tmp_path: Path) -> None:
+    """It can be read once; a second reading was an empty policy."""
+    data, policy = write_chats(tmp_path), "train assistant\ntrain eos of assistant\n"
+    file = write_policy(tmp_path, policy)
+    on_rows = ["--data", data, "-t", "builtin"]
+    ran = cli("diff", "-", file, *on_rows, stdin=policy)
+    assert 0 == ran.code, ran.out + ran.err
+    templates = ["--template", tmp_path / "t.jinja"] * 2
+    templates[1].write_text("{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}")
+    ran = cli("diff", "-", *on_rows, *templates, stdin=policy)
+    assert 0 == ran.code, ran.out + ran.err
+    ran = cli("diff", "-", "-", stdin=policy)
+    assert 2 == ran.code
+    assert "both policies are standard input" in ran.err

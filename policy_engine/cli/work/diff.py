@@ -171,7 +171,10 @@ def data_lines(data: str, found: DataDiff, old: CheckedPolicy, new: CheckedPolic
 
 
 def counts_lines(data: str, found: DataDiff | TemplateDiff, *, both: str) -> Iterator[Text]:
-    """What was read, how much changes, and the rows whose fate changes; `both` ends the line of rows that fail."""
+    """Lines on what was read, how much changes, and rows whose fate changes.
+
+    `both` ends the line of rows that fail on both sides.
+    """
     yield Text(found.description, style="dim")
     yield Text(f"on {data}: {found.in_words()}", style="bold" if found.rows_changed else f"bold {GOOD}")
     for (before, after), count in sorted(found.fates.items()):
@@ -189,7 +192,10 @@ def unlisted_lines(found: DataDiff | TemplateDiff) -> Iterator[Text]:
 
 
 def unlisted_finding(found: DataDiff | TemplateDiff, in_words: Callable[[int, str], str]) -> Iterator[Diagnostic]:
-    """A finding that counts the rows that change and are not listed; `in_words` gets their number, and it in words."""
+    """A finding that counts the rows that change and are not listed.
+
+    `in_words` makes the message, of their number and of that number in words (`3 more rows`).
+    """
     more = found.rows_changed - len(found.listed)
     if more > 0:
         # `--list 0` lists no row, so that the count is all there is.

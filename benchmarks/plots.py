@@ -8,6 +8,7 @@ Needs matplotlib.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,8 @@ SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "checksum": engines.show_checksums,
     "ray": engines.show_ray,
 }
+DRAWN: Final = {"columns": "columns-least-pool", "turns": "columns-turns-pool"}
+"""The result that each plot shows."""
 _BLOCK: Final = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -54,6 +57,15 @@ def write_tables(folder: Path) -> None:
     PAGE.write_text(with_tables(PAGE.read_text(encoding="utf-8"), folder), encoding="utf-8")
 
 
+def source(folder: Path, plot: str) -> str:
+    """The result that a plot shows, with its digest.
+
+    It is kept in the plot, so that a test finds a plot of an older result.
+    """
+    file = folder / f"{DRAWN[plot]}.json"
+    return f"{file.name} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
 def draw(folder: Path) -> None:
     """Draws the plots of what was measured, as SVG without dates in them."""
     import matplotlib
@@ -66,22 +78,26 @@ def draw(folder: Path) -> None:
 
     def keep(figure: Any, name: str) -> None:
         figure.tight_layout()
-        figure.savefig(PLOTS / f"{name}.svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(
+            PLOTS / f"{name}.svg", metadata={"Date": None, "Creator": None, "Description": source(folder, name)}
+        )
         pyplot.close(figure)
 
-    if (found := results.load(folder, "columns-least-pool")) is not None:
+    if (found := results.load(folder, DRAWN["columns"])) is not None:
         figure, axes = pyplot.subplots(figsize=(8, 3.2))
         names = list(found["cases"])
         for shift, backend in enumerate(("reference", "kitoken", "gigatoken")):
             shares = [found["cases"][name]["least"][backend] for name in names]
             places = [at + 0.27 * (shift - 1) for at in range(len(names))]
             axes.bar(places, shares, 0.25, label=backend)
-        axes.set_xticks(range(len(names)), [re.sub(r",? (?=\d|real|reason|tools|think)", "\n", name) for name in names])
+        axes.set_xticks(
+            range(len(names)), [re.sub(r",? (?=\d|real|reason|tools|think|in content)", "\n", name) for name in names]
+        )
         axes.set_ylabel("CPU time over the baseline's")
         axes.legend(loc="upper right", ncols=3)
         axes.set_ylim(0, 1.2)
         keep(figure, "columns")
-    if (found := results.load(folder, "columns-turns-pool")) is not None:
+    if (found := results.load(folder, DRAWN["turns"])) is not None:
         figure, axes = pyplot.subplots(figsize=(5, 3.2))
         for name, by_turns in found["ms"].items():
             axes.loglog([int(turns) for turns in by_turns], list(by_turns.values()), marker="o", label=name)

@@ -54,6 +54,12 @@ def test_tables_of_performance_are_those_of_the_results() -> None:
     assert plots.with_tables(page, results.RESULTS) == page, "run `python -m benchmarks.plots`"
 
 
+@pytest.mark.parametrize("plot", plots.DRAWN)
+def test_plots_of_performance_are_those_of_the_results(plot: str) -> None:
+    drawn = (plots.PLOTS / f"{plot}.svg").read_text(encoding="utf-8")
+    assert plots.source(results.RESULTS, plot) in drawn, "run `python -m benchmarks.plots`"
+
+
 def test_make_targets_that_pages_name_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for page in PAGES:

@@ -240,6 +240,10 @@ def test_thinking_that_is_text() -> None:
         ),
         ("mask reasoning, assistant.empty_reasoning", "mask RE in assistant.text"),
         ("mask reasoning of assistant", "mask RE in text of assistant"),
+        (
+            'mask assistant.reasoning  # not taught\n  after user  # nor\n  where message.content != "x  y"',
+            'mask RE in assistant.text after user where message.content != "x  y"',
+        ),
         ("let thoughts = assistant.reasoning\nmask thoughts", "RE in assistant.text"),
     ],
 )

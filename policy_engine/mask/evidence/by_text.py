@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from policy_engine.core.source import Source
 from policy_engine.lang.checked import Atom, CheckedStatement
+from policy_engine.lang.split import split
 
 _SPECIAL: Final = frozenset("\\.+*?()[{}^$|/")
 """Characters that a regex of a policy has a backslash before."""
@@ -45,8 +47,8 @@ def between(statement: CheckedStatement | None, opening: str, closing: str) -> s
 def by_text(statement: CheckedStatement, parts: frozenset[str], regex: str) -> str:
     """The statement with a regex in place of each selector of `parts` alone.
 
-    All else stays as it is written: verb, turns, relations, conditions and weight. Where a `let` names the parts, the
-    answer is a selector for the `let`.
+    All else stays as it is written, without comments and on one line: verb, turns, relations, conditions and weight.
+    Where a `let` names the parts, the answer is a selector for the `let`.
 
     >>> from policy_engine.lang.check import check_text
     >>> rule = check_text("train assistant.text, assistant.tool_call before tool weight 2").rules[0]
@@ -65,7 +67,19 @@ def by_text(statement: CheckedStatement, parts: frozenset[str], regex: str) -> s
         turns = "assistant.text" if atom.turns is None else _NAME.sub("text", atom.span.text)
         pieces += [whole.source.text[at:start], f"{regex} in {turns}"]
         at = atom.span.end
-    text = " ".join("".join([*pieces, whole.source.text[at : whole.end]]).split())
+    text = _on_one_line("".join([*pieces, whole.source.text[at : whole.end]]))
     # `assistant.reasoning, assistant.empty_reasoning` are one text.
     once = f"{regex} in assistant.text"
     return text.replace(f"{once}, {once}", once)
+
+
+def _on_one_line(text: str) -> str:
+    r"""A statement without its comments, which would hide what comes behind them.
+
+    >>> _on_one_line('train user, # why\n  tool where message.a == "x  y"')
+    'train user, tool where message.a == "x  y"'
+    """
+    for comment in reversed(split(Source(name="", text=text)).comments):
+        text = text[: comment.span.start] + text[comment.span.end :]
+    # Strings and regexes have no line breaks, and keep their blanks.
+    return re.sub(r"\s*\n\s*", " ", text)

@@ -33,18 +33,21 @@ def measure(
 ) -> dict[str, Any]:
     """Rows per second of each setting, from two runs, so that the time of the start cancels out.
 
-    What was measured before (`kept`) counts among the repeats; `keep` gets every state.
+    What was measured before (`kept`) counts among the repeats if backends and input are the same; `keep` gets every
+    state.
     """
     inputs = {}
     for backend in backends:
         small, large = folder / f"small-{backend}.jsonl", folder / f"large-{backend}.jsonl"
         longer = megabytes * _LONGER[backend]
         inputs[backend] = (small, large, write_lines(large, longer) - write_lines(small, longer / 6))
-    state: dict[str, Any] = kept or {
+    state: dict[str, Any] = {
         "megabytes": megabytes,
         "tokenizer gain": [],
         "rows per second": {backend: {name: [] for name in _SETTINGS} for backend in backends},
     }
+    if kept is not None and kept["megabytes"] == megabytes and kept["rows per second"].keys() == set(backends):
+        state = kept
     for n in range(len(state["rows per second"][backends[0]]["1 process"]), repeats):
         # Either order, since a machine is not equally fast all the time.
         for _ in range(2):

@@ -20,7 +20,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from policy_engine.chat.tokens import check_texts
 from policy_engine.chat.tokens.cache import CacheEntry, find, keep, own_code
 from policy_engine.chat.tokens.check_texts import Risk, full_check, quick_check
 from policy_engine.chat.tokens.definition import head_and_model
@@ -141,8 +140,9 @@ def vocabulary_of(definition: bytes) -> str:
 
 @functools.cache
 def check_code() -> str:
-    """Checksum (hex) of the code that makes the texts of a check."""
-    return hashlib.sha256(Path(check_texts.__file__).read_bytes()).hexdigest()
+    """Checksum (hex) of the code that makes the texts of a check, and what backends are given."""
+    made_by = ("check_texts.py", "definition.py")
+    return hashlib.sha256(b"".join([Path(__file__).with_name(name).read_bytes() for name in made_by])).hexdigest()
 
 
 def _shipped(definition: bytes, name: str, version: str) -> Verdict | None:

@@ -271,13 +271,18 @@ def question_of(row: Mapping[str, Any], spec: Format, instruction: str) -> list[
 
 
 def check_no_input(row: Mapping[str, Any], spec: Format) -> None:
-    """Raises RowError for text that belongs behind a prompt, where that is a list of messages."""
-    given = None if spec.input is None else column(row, spec.input)
-    if isinstance(given, str) and given.strip():
-        refuse(
-            f"`{spec.prompt}` is a list of messages, and the text of `{spec.input}` has no place in it",
-            "put it into the messages, or say in a dataset file that it is not meant: `messages: {input: null}`",
-        )
+    """Raises RowError for what goes with a question that is text.
+
+    For rows whose question is in a list of messages.
+    """
+    for option, name in (("input", spec.input), ("history", spec.history)):
+        given = None if name is None else column(row, name)
+        if given.strip() if isinstance(given, str) else isinstance(given, list | tuple) and given:
+            refuse(
+                f"the question is in a list of messages, and what `{name}` holds has no place in it",
+                f"put it into the messages, or say in a dataset file that it is not meant: `messages: {{{option}: "
+                "null}`",
+            )
 
 
 def _text(row: Mapping[str, Any], option: str, name: str) -> str:

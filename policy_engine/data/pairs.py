@@ -96,6 +96,8 @@ def _read_pair(row: Mapping[str, Any], spec: Format) -> Pair:
             if meant is not None
             else "add the prompt, or write both answers as lists of messages that begin with it",
         )
+    if column(row, spec.prompt) is None:
+        check_no_input(row, spec)
     sides = [_said(chosen), _said(rejected)]
     # Some data repeats the prompt in both answers (UltraFeedback), some has it apart.
     if prompt is None or all(_opens(side, prompt) for side in sides):
@@ -135,6 +137,7 @@ def _read_label(row: Mapping[str, Any], spec: Format) -> Judged:
     if prompt is None:
         if len(answer) == 1:
             refuse(f"column `{spec.prompt}` is missing", how_to_name("prompt", spec.prompt, row, "column"))
+        check_no_input(row, spec)
         # A whole conversation, of which LLaMA-Factory judges the last message too.
         prompt, answer = answer[:-1], answer[-1:]
         if answer[0].get("role") in ("user", "tool", "system"):

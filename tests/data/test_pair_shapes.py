@@ -121,7 +121,7 @@ def test_text_beside_a_prompt_that_is_not_read_is_named(row: Any, names: dict[st
 def test_text_behind_a_list_of_messages_is_refused() -> None:
     row = {"prompt": [USER], "input": "2+2?", "chosen": "4", "rejected": "5"}
     layout = DatasetSpec(kind="preference", names={"input": "input"}).format_of([row])
-    with pytest.raises(RowError, match="`prompt` is a list of messages, and the text of `input` has no place in it"):
+    with pytest.raises(RowError, match="a list of messages, and what `input` holds has no place in it"):
         read_judged(row, layout)
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 
 import numpy as np
 import pytest
+import yaml
 
+from policy_engine.core.errors import RowError
 from policy_engine.data.conversation import read_row
 from policy_engine.data.dataset import DatasetSpec, load_dataset_spec
+from policy_engine.data.pairs import conversations_in
 from policy_engine.data.shapes.detect import detect_format
 from policy_engine.mask.masker import Masker
 from policy_engine.mask.warner import UnusedColumnWarning
@@ -74,6 +78,29 @@ def test_a_question_that_the_prompt_repeats_is_not_left_over_whatever_its_quotes
     assert () == detect_format([row]).unused
     assert () == detect_format([{**row, "prompt": json.dumps(row["prompt"])}]).unused
     assert "`instruction` is not used" in detect_format([{**row, "instruction": "Be kind."}]).unused[0]
+
+
+def test_context_of_questions_in_messages_has_to_go_into_them():
+    """The option `input` is for a question that is text; with messages it is refused, also where answers have them."""
+    answers = {"chosen": [USER, TALK[1]], "rejected": [USER, {"role": "assistant", "content": "b"}]}
+    for row in ({"prompt": [USER], "completion": [TALK[1]], "context": "Rome."}, {**answers, "context": "Rome."}):
+        found = detect_format([row])
+        assert ("column `context` is not used: the questions are in lists of messages; put its text into them",) == (
+            found.unused
+        )
+        for option, given in (("input", {}), ("history", {"context": [["x", "y"]]})):
+            declared = DatasetSpec(kind=found.kind, names={option: "context"}).format_of([row])
+            with pytest.raises(RowError, match="`context` holds has no place in it") as error:
+                conversations_in({**row, **given}, declared)
+            assert f"{option}: null" in error.value.help
+
+
+def test_the_remedy_for_preferences_keeps_earlier_turns():
+    row = {"instruction": "i", "history": [["x", "y"]], "chosen": "a", "rejected": "b"}
+    declared = re.search(r"`messages: ({.*?})` in a dataset file", detect_format([row]).description)
+    names = yaml.safe_load(declared[1])
+    alone = DatasetSpec(kind=names.pop("format"), names=names).format_of([row])
+    assert ["x", "y", "i", "a"] == [message["content"] for message in read_row(row, alone).messages]
 
 
 def test_a_dataset_file_that_leaves_columns_over_says_so_too():

@@ -144,7 +144,8 @@ def _of_answers(fmt: Format, shape: RowShape, rows: Sequence[Mapping[str, Any]])
             if has_prompt
             else " begin with the same messages, the prompt"
         )
-        named = {"prompt": fmt.prompt, "input": fmt.input, "completion": fmt.chosen}
+        history = fmt.history if fmt.history and any(_is_there(column(row, fmt.history)) for row in rows) else None
+        named = {"prompt": fmt.prompt, "input": fmt.input, "history": history, "completion": fmt.chosen}
         alone = "".join(f", {option}: {name}" for option, name in named.items() if name and (option, name) not in _OWN)
         # UltraFeedback has the prompt in a column and once more in the answers.
         is_whole = any(opens_whole(column(row, fmt.chosen)) for row in rows)

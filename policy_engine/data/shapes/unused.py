@@ -73,7 +73,11 @@ def _inputs(rows: Sequence[Mapping[str, Any]], format: Format, declared: Contain
             continue
         others = [name for name in _columns(rows) if name not in names and is_one is not None and is_one(rows, name)]
         for name in (*names, *others):
-            if name != used and _filled(rows, name) and not _is_copied(rows, name, format):
+            if name == used or not _filled(rows, name) or _is_copied(rows, name, format):
+                continue
+            if option == "input" and format.kind != "alpaca" and not _asks_in_text(rows, format):
+                yield f"column `{name}` is not used: the questions are in lists of messages; put its text into them"
+            else:
                 yield f"column `{name}` is not used: `messages: {{{also}{option}: {name}}}` in a dataset file {does}"
 
 
@@ -85,6 +89,11 @@ def _contexts(rows: Sequence[Mapping[str, Any]], format: Format) -> tuple[str, .
         return ()
     used = (format.prompt, format.completion, format.chosen, format.rejected)
     return tuple(name for name in _OF_PROMPTS if name not in used and not _is_in_prompt(rows, name, format))
+
+
+def _asks_in_text(rows: Sequence[Mapping[str, Any]], format: Format) -> bool:
+    prompts = [column(row, format.prompt) for row in rows]
+    return any(isinstance(prompt, str) and message_list(prompt) is None for prompt in prompts)
 
 
 def _is_in_prompt(rows: Sequence[Mapping[str, Any]], name: str, format: Format) -> bool:

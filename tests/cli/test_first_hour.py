@@ -79,7 +79,7 @@ def test_thinking_that_is_lost_names_unroll(tmp_path: Path) -> None:
     )
     unroll = "`apply --unroll` makes a sample of each turn, in which the template writes it"
     lost = "reasoning_content of 2 assistant messages never reached the text "
-    lost += f"(PE403, first in row 2; `--format json` has all rows); {unroll}\n"
+    lost += f"(PE403, first in row 2; `--format json` lists the rows); {unroll}\n"
     assert lost in ran.out
     # The same fact in the same words.
     assert lost in cli("init", data, "-t", "builtin", "--template", template, "-o", tmp_path / "start").out

@@ -1,6 +1,6 @@
 """The sentence of an account on pieces that never reached the text.
 
-reasoning of 2 assistant messages never reached the text (PE403, first in row 3; `--format json` has all rows); `apply …
+reasoning of 2 assistant messages never reached the text (PE403, first in row 3; `--format json` lists the rows); …
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def lost_note(lost: LostPiece, *, unrolls: bool) -> str:
     'name of 1 user message never reached the text (PE403, row 3)'
     """
     first = lost.rows[0]
-    where = f"row {first}" if lost.messages == 1 else f"first in row {first}; `--format json` has all rows"
+    where = f"row {first}" if lost.messages == 1 else f"first in row {first}; `--format json` lists the rows"
     unroll = f"; {UNROLL}" if unrolls else ""
     # A field that is not known may be text of the message, or a label that no template is meant to write.
     unknown = lost.role and lost.field.isidentifier() and lost.field not in {*MESSAGE_FIELDS, WHOLE}

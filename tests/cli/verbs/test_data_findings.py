@@ -208,7 +208,7 @@ def test_a_lost_field_may_be_a_label_and_more_rows_are_in_json(files: dict[str, 
     command = ["apply", files["data"], "-t", "builtin", "-p", files["policy"], "-o", files["out"], "--overwrite"]
     result = cli(*command)
     label = "if it is a label, say `fields: {message.bad: any}` in a dataset file"
-    where = "(PE403, first in row 1; `--format json` has all rows)"
+    where = "(PE403, first in row 1; `--format json` lists the rows)"
     assert f"bad of 2 assistant messages never reached the text {where}; {label}\n" in result.out
     assert "more rows were left out than are named above: `--format json` has all, in `left_out`\n" in result.out
     (tmp_path / "label.yaml").write_text("fields: {message.bad: any}\n")

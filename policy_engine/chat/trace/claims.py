@@ -12,7 +12,7 @@ import functools
 import operator
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from markupsafe import Markup
 
@@ -21,16 +21,28 @@ from policy_engine.chat.trace.origins import Run, Scaffold, Unclaimed, claim_of
 from policy_engine.chat.trace.text import Traced, runs_of, traced
 from policy_engine.chat.trace.values import TracedMessage, origin_of
 
+_MANY: Final = 64
+"""Runs of a text that is worth remembering."""
 
-def tagged(claim: Scaffold, value: str) -> str:
-    """`value` with its unclaimed characters claimed."""
+
+def tagged(claim: Scaffold, value: str, known: tuple[Run, ...] = ()) -> str:
+    """`value` with its unclaimed characters claimed.
+
+    `known` are runs without unclaimed characters, which those of `value` may begin with.
+    """
     runs = runs_of(value)
-    for _, origin, _ in runs:
+    rest = runs
+    if known:
+        if runs[: len(known)] == known:
+            rest = runs[len(known) :]
+        else:
+            known = ()
+    for _, origin, _ in rest:
         if origin is None or type(origin) is Unclaimed:
             break
     else:
         return value
-    return traced(str.__str__(value), tuple(_claimed_run(claim, run) for run in runs))
+    return traced(str.__str__(value), known + tuple(_claimed_run(claim, run) for run in rest))
 
 
 def _claimed_run(claim: Scaffold, run: Run) -> Run:
@@ -45,10 +57,12 @@ def _claimed_run(claim: Scaffold, run: Run) -> Run:
 class State:
     """The current claim on template text in one rendering, and its meter."""
 
-    __slots__ = ("_step", "claim", "now")
+    __slots__ = ("_known", "_step", "claim", "now")
 
     def __init__(self, meter: Meter, now: datetime) -> None:
         self.now = now
+        # A text that grows letter by letter begins with what was looked through one letter ago.
+        self._known: tuple[Run, ...] = ()
         self.claim = claim_of(None, None, None, None, 0)
         # The method itself, since it is called in every round of every loop.
         self._step = meter.step
@@ -129,7 +143,10 @@ class State:
 
     def tag(self, value: str) -> str:
         """`value` with its unclaimed characters claimed."""
-        return tagged(self.claim, value)
+        made = tagged(self.claim, value, self._known)
+        if type(made) is Traced and len(made._r) > _MANY:
+            self._known = made._r
+        return made
 
     def buffer(self) -> Buffer:
         """A list that claims what is appended to it."""

@@ -16,7 +16,7 @@ from policy_engine import Masker, policy_from_text
 from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens import cache, keep, load
-from policy_engine.chat.tokens.cached import COMPACT, CachedTokenizer, cached, load_compact
+from policy_engine.chat.tokens.cached import COMPACT, CachedTokenizer, cached, in_own_thread, load_compact
 from policy_engine.chat.tokens.keep import compact_form, kept_files
 from tests.support import tokenizers as support
 
@@ -306,3 +306,11 @@ def test_an_entry_that_goes_away_leaves_the_real_tokenizer(folder: Path, saved: 
     pickled = pickle.dumps(kept)
     shutil.rmtree(folder)
     assert facts(load_tokenizer(path)) == facts(pickle.loads(pickled))
+
+
+def test_memory_is_given_back_before_a_tokenizer_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What earlier work left free, and what loading needs, would be in memory at once."""
+    done: list[str] = []
+    monkeypatch.setattr("policy_engine.chat.tokens.cached.give_back", lambda: done.append("give back"))
+    in_own_thread(lambda: done.append("load"))
+    assert done == ["give back", "load", "give back"]

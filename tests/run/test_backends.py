@@ -6,6 +6,8 @@ import copy
 import pickle
 import random
 import re
+import subprocess
+import sys
 import unicodedata
 
 import pyarrow.parquet as pq
@@ -179,6 +181,21 @@ def test_gigatoken_gives_the_ids_of_the_tokenizer_where_it_serves(tmp_path):
     for name, wanted in (("a.parquet", "reference"), ("b.parquet", "gigatoken")):
         apply_dataset(data, bound, tmp_path / name, backend=wanted)
     assert pq.read_table(tmp_path / "a.parquet").equals(pq.read_table(tmp_path / "b.parquet"))
+
+
+def test_gigatoken_imports_no_awkward():
+    """Its `encode_batch` does, which takes 55 MB and a third of a run of 300 rows."""
+    pytest.importorskip("gigatoken")
+    script = (
+        "import sys; from policy_engine.chat.loading import load_tokenizer; "
+        "from policy_engine.chat.tokens.fast_backend import load_backend; "
+        "tokens = load_tokenizer('builtin').locator; backend = load_backend('gigatoken', tokens.definition); "
+        "found = backend.encode_batch(['Hi 世界!', '', 'Hi<|im_end|>']); "
+        "assert [ids.tolist() for ids in found] == tokens.call(['Hi 世界!', '', 'Hi<|im_end|>'])[0], found; "
+        "assert {str(ids.dtype) for ids in found} == {'int32'}, found; print('awkward' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=540)
+    assert ran.stdout == "False\n"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -107,11 +106,11 @@ class GigatokenBackend:
         return type(self), (self.form,)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Any]:
-        """See TokenBackend. Its own threads stay off: a run has workers."""
-        found = self._encoder.encode_batch(list(texts), parallel=False)
-        # The buffers of its array: to go through that row by row takes four times as long as encoding does.
-        ids, cuts = found.layout.content.data.view(np.int32), found.layout.offsets.data.tolist()
-        return [ids[start:end] for start, end in pairwise(cuts)]
+        """See TokenBackend."""
+        # Text by text: `encode_batch` imports awkward for its result, and reads by a copy of the encoder (0.4 s of CPU
+        # time and 55 MB in each process, for 3 µs less a row).
+        encode = self._encoder.encode
+        return [encode(text).view(np.int32) for text in texts]
 
 
 PACKAGES: Final[Mapping[str, type[KitokenBackend] | type[GigatokenBackend]]] = {

@@ -166,11 +166,13 @@ peers-speed: $(PEERS:%=peers-speed-%)  ## other systems' time beside ours, on th
 importing: $(VENV)/.base  ## every configuration in axolotl's sources, imported
 	$(BIN)/python -m benchmarks.importing $(ARGS)
 
-# Ray, in an environment of its own.
+# Ray, in an environment of its own. All of its processes import jsonschema, which would make a parser of the grammar in
+# rfc3987-syntax each time: seconds, after which Ray does not start on a busy machine.
 $(VENV)-ray/.done: pyproject.toml tests/requirements-no-deps.txt
 	$(PYTHON) -m venv $(VENV)-ray
 	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test,ray,fast]'
 	$(VENV)-ray/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/requirements-no-deps.txt
+	$(VENV)-ray/bin/python -m pip uninstall --quiet --yes rfc3987-syntax
 	@touch $@
 
 ray: $(VENV)-ray/.done  ## the Ray engine on a real local cluster: a worker and a node are killed

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import logging
+import os
 import resource
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from policy_engine.core.errors import DataError
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.masker import Masker
 from policy_engine.run.apply import apply_dataset
@@ -27,10 +32,20 @@ _STARTS: Final = 5
 """Times that Ray is started, until it is up."""
 _BATCH: Final = 32
 _SPAN_BYTES: Final = 1 << 14
+_CLUSTER: Final = """
+import logging, sys, ray
+made = ray.init(
+    num_cpus=3, object_store_memory=1 << 27, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+)
+print("address", made.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
 
 
 def ray_engine_of_two() -> Engine:
-    """Two actors of a cluster on this machine, which ends with the run."""
+    """Two actors, made anew for each run, of the cluster of this process."""
+    # A cluster has a token, for which Ray looks by itself only where it finds the cluster by itself.
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
     import ray
 
     def run(work: Any, spans: Any) -> Any:
@@ -38,7 +53,7 @@ def ray_engine_of_two() -> Engine:
         soft, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         try:
-            _start(ray)
+            ray.init(address=_cluster(), logging_level=logging.ERROR, log_to_driver=False)
             yield from ray_engine(2)(work, spans)
         finally:
             ray.shutdown()
@@ -47,20 +62,26 @@ def ray_engine_of_two() -> Engine:
     return run
 
 
-def _start(ray: Any) -> None:
-    """Starts Ray.
+@functools.cache
+def _cluster() -> str:
+    """The address of a cluster on this machine, which takes longer to start than a file to mask.
 
-    It gives up after half a minute, in which its processes do not come up on a machine with much other work.
+    A process of its own holds it, which ends with this one, however this one ends: its standard input does.
     """
-    small = {"num_cpus": 3, "object_store_memory": 1 << 27, "include_dashboard": False}
-    for left in reversed(range(_STARTS)):
-        try:
-            ray.init(**small, logging_level=logging.ERROR, log_to_driver=False)
-            return
-        except Exception:
-            ray.shutdown()
-            if not left:
-                raise
+    for _ in range(_STARTS):  # Ray gives up after half a minute, where a machine has much other work
+        held = subprocess.Popen(
+            [sys.executable, "-c", _CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert held.stdout is not None
+        for line in held.stdout:
+            if line.startswith("address "):
+                _HELD.append(held)
+                return line.split()[1]
+        held.wait()
+    raise DataError(f"Ray does not start, tried {_STARTS} times", help="run again where less else runs")
+
+
+_HELD: Final[list[subprocess.Popen[str]]] = []
 
 
 def written(rows: Sequence[Conversation], plain: Masker, batch: Masker, engine: Engine | None) -> str | None:

@@ -1,7 +1,8 @@
-"""Frozen classes of data, made with less work while a verb starts.
+"""Classes of data, made with less work while a verb starts.
 
-Python 3.10 to 3.12 write both methods that refuse a change of a frozen class as text, and compile it for each class:
-a fifth of what importing 110 of them takes. Later versions compile all methods of a class at once.
+Python 3.10 to 3.12 write each method of such a class as text and compile it: six methods for each of 150 classes, which
+took a third of the time of their imports. Most of these methods are never called, so each is compiled when it is
+first asked for. Later versions compile all methods of a class at once.
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import FrozenInstanceError
-from typing import Any
+from functools import partial
+from types import FunctionType
+from typing import Any, Final
+
+_OURS: Final = "policy_engine."
+"""Classes of other packages are made as ever: nobody here knows how they are looked into."""
 
 
 def compile_less() -> None:
-    """Has `dataclasses` take the methods of `refusals`, where that saves time."""
-    # Later versions have a function of that name too, with other parameters.
-    if sys.version_info < (3, 13):
-        dataclasses._frozen_get_del_attr = refusals  # type: ignore[attr-defined]
+    """Has `dataclasses` take the methods of `refusals`, and compile others later, where that saves time."""
+    # Later versions have functions of these names too, with other parameters.
+    if sys.version_info >= (3, 13):
+        return
+    made: Any = dataclasses
+    made._frozen_get_del_attr = refusals
+    made._init_fn = _later(made._init_fn, "__init__")
+    made._repr_fn = _later(made._repr_fn, "__repr__")
+    made._hash_fn = _later(made._hash_fn, "__hash__")
+    made._cmp_fn = _later(made._cmp_fn)
 
 
 def refusals(cls: Any, fields: Sequence[dataclasses.Field[Any]], _: object) -> tuple[Callable[..., None], ...]:
@@ -38,3 +50,41 @@ def refusals(cls: Any, fields: Sequence[dataclasses.Field[Any]], _: object) -> t
         super(cls, self).__delattr__(name)
 
     return __setattr__, __delattr__
+
+
+def _later(make: Callable[..., FunctionType], name: str | None = None) -> Callable[..., FunctionType | Later]:
+    """The same function of `dataclasses`; for classes of this package it gives a method that is compiled later.
+
+    Without a name, the method's is the first thing it is given.
+    """
+
+    def made(*given: Any, **named: Any) -> FunctionType | Later:
+        # Each has the globals of the class's module as its last argument, `_init_fn` as its last but one.
+        module = named.get("globals") or next(g for g in reversed(given) if isinstance(g, dict))
+        if not module.get("__name__", "").startswith(_OURS):
+            return make(*given, **named)
+        return Later(name or given[0], partial(make, *given, **named))
+
+    return made
+
+
+class Later:
+    """A method in the place of one that is compiled when it is first asked for, by a call or by name.
+
+    It then puts the compiled one in its place.
+    """
+
+    __slots__ = ("make", "name")
+
+    def __init__(self, name: str, make: Callable[[], FunctionType]) -> None:
+        self.name = name
+        self.make = make
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        """The compiled method, of an instance or of a class."""
+        method = self.make()
+        # With `slots=True` a class is made twice, and the second has what was put into the first.
+        cls = next(c for c in owner.__mro__ if c.__dict__.get(self.name) is self)
+        method.__qualname__ = f"{cls.__qualname__}.{self.name}"
+        setattr(cls, self.name, method)
+        return method.__get__(instance, owner)

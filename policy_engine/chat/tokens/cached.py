@@ -247,8 +247,8 @@ def in_own_thread(load: Callable[[], Any]) -> Any:
     """`load()` on a short-lived thread, whose memory loading leaves in pieces.
 
     A tokenizer that was loaded where it is called costs 1.2 to 1.9 times as much per call. The pieces that are free are
-    given back, and before that those of earlier work: a run of a fast backend loads the tokenizer when a row first needs
-    it, which would be its peak of memory.
+    given back, and before that those of earlier work: a run of a fast backend loads the tokenizer when a row first
+    needs it, which would be its peak of memory.
 
     >>> in_own_thread(lambda: 3)
     3

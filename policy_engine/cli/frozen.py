@@ -20,7 +20,10 @@ _OURS: Final = "policy_engine."
 
 
 def compile_less() -> None:
-    """Has `dataclasses` take the methods of `refusals`, and compile others later, where that saves time."""
+    """Has `dataclasses` take the methods of `refusals`, and compile others later.
+
+    Where Python compiles all methods at once, everything stays as it is.
+    """
     # Later versions have functions of these names too, with other parameters.
     if sys.version_info >= (3, 13):
         return
@@ -53,7 +56,7 @@ def refusals(cls: Any, fields: Sequence[dataclasses.Field[Any]], _: object) -> t
 
 
 def _later(make: Callable[..., FunctionType], name: str | None = None) -> Callable[..., FunctionType | Later]:
-    """The same function of `dataclasses`; for classes of this package it gives a method that is compiled later.
+    """The same function of `dataclasses`, which gives a `Later` for a class of this package.
 
     Without a name, the method's is the first thing it is given.
     """
@@ -69,9 +72,9 @@ def _later(make: Callable[..., FunctionType], name: str | None = None) -> Callab
 
 
 class Later:
-    """A method in the place of one that is compiled when it is first asked for, by a call or by name.
+    """A method that is compiled when it is first asked for, by a call or by name.
 
-    It then puts the compiled one in its place.
+    The compiled one then takes its place.
     """
 
     __slots__ = ("make", "name")

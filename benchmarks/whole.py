@@ -34,7 +34,7 @@ from benchmarks.pairs import Ratio
 
 ROWS = (50, 300, 900)
 SCRIPT_ROWS = (300, 3_000)
-"""So far apart that what a further row costs is more than chance: with 900, the control was 0.4 to 1.3."""
+"""So far apart that what a further row costs is more than chance: with 300 and 900 it was mostly chance."""
 MEMORY_BAR = 300
 """MB that one process may take."""
 TREE = Path(__file__).parents[1]

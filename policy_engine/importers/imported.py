@@ -82,9 +82,9 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def refuse_unknown(given: Mapping[str, Any], known: Collection[str], where: str) -> None:
     """Raises ConfigError naming every key that no importer knows."""
-    unknown = sorted(set(given) - set(known))
+    unknown = _unknown(given, known)
     if unknown:
-        meant = {key: nearest(str(key), known) for key in unknown}
+        meant = {key: nearest(key, known) for key in unknown}
         slips = ", ".join(f"`{near}` for `{key}`" for key, near in meant.items() if near)
         raise ConfigError(
             f"{where} has keys that cannot be carried over: {', '.join(f'`{key}`' for key in unknown)}",
@@ -121,10 +121,10 @@ def note_of_others(
     >>> note_of_others({"optim": "adamw", "packing": True}, {"packing"})
     ['Not about masks, and left behind: optim.']
     """
-    others = {str(key) for key in given} - set(about)
-    strange = set() if known is None else others - set(known)
-    named = ((what, others - strange), ("Not known here", strange))
-    return [f"{why}, and left behind: {', '.join(sorted(keys))}." for why, keys in named if keys]
+    others = _unknown(given, about)
+    strange = [] if known is None else _unknown(given, about, known)
+    named = ((what, [key for key in others if key not in strange]), ("Not known here", strange))
+    return [f"{why}, and left behind: {', '.join(keys)}." for why, keys in named if keys]
 
 
 def warning_of_others(
@@ -136,7 +136,7 @@ def warning_of_others(
     >>> warning.message
     'a.yaml: `optimm` is left behind'
     """
-    strange = sorted({str(key) for key in given} - set(about) - set(known))
+    strange = _unknown(given, about, known)
     if not strange:
         return []
     message = f"{where}: {', '.join(f'`{key}`' for key in strange)} {'is' if len(strange) == 1 else 'are'} left behind"
@@ -145,6 +145,11 @@ def warning_of_others(
         "trained, or remove it"
     )
     return [Diagnostic(code="PE503", severity="warning", message=message, help=help)]
+
+
+def _unknown(given: Mapping[str, Any], *known: Collection[str]) -> list[str]:
+    """The keys that are in none of `known`, in order. YAML has numbers for keys too."""
+    return sorted({str(key) for key in given}.difference(*known))
 
 
 def _it(several: Collection[str]) -> str:

@@ -110,7 +110,7 @@ def mask_rows(
         for conversation, chat, own in zip(read, rendered, given)
     ]
     rows = _decide(tokenized, masker)
-    masker.on_masked([row for row in rows if isinstance(row, MaskedRow)])
+    masker.on_masked([[row] for row in rows if isinstance(row, MaskedRow)])
     return rows
 
 
@@ -151,7 +151,7 @@ def mask_samples(
         return [RowSample(made.row, made.names, lost_fields(made)) for made in unroll(conversation, masker)]
 
     made = [c if isinstance(c, PolicyEngineError) else attempt(samples, c) for c in conversations]
-    masker.on_masked([s.row for found in made if not isinstance(found, PolicyEngineError) for s in found])
+    masker.on_masked([[s.row for s in found] for found in made if not isinstance(found, PolicyEngineError)])
     return made
 
 

@@ -263,7 +263,7 @@ class Masker:
         `on empty error` raises RowError.
         """
         made = unroll(conversation, masker := self.row_masker)
-        masker.on_masked([sample.row for sample in made])
+        masker.on_masked([[sample.row for sample in made]])
         return made
 
     def pair(

@@ -31,16 +31,16 @@ class RowMasker:
 
     `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error; `on_miswritten`
     gets the fields that the template writes otherwise than they are meant, where that is not an error; `on_masked` gets
-    the rows of each call, or the samples that they become. `fields` are
-    further message fields that the dataset file declares: they are there for conditions, so a template need not write
-    them. Those that the policy reads are known without.
+    the rows of each call, each as the samples that it becomes. `fields` are further message fields that the dataset file
+    declares: they are there for conditions, so a template need not write them. Those that the policy reads are known
+    without.
     """
 
     program: Program
     tokenizer: ChatTokenizer
     on_lost: Callable[[Lost], None] = report_nothing
     on_miswritten: Callable[[Sequence[Miswritten]], None] = report_nothing
-    on_masked: Callable[[Sequence[MaskedRow]], None] = report_nothing
+    on_masked: Callable[[Sequence[Sequence[MaskedRow]]], None] = report_nothing
     fields: frozenset[str] = frozenset()
 
     def silent(self) -> RowMasker:
@@ -144,7 +144,7 @@ class RowMasker:
         row = self.decide(tokenized)
         if row.is_empty and self.program.setting("empty") == "error":
             raise nothing_to_train()
-        self.on_masked([row])
+        self.on_masked([[row]])
         return row
 
 

@@ -168,25 +168,25 @@ class Warner:
     def _calls(self) -> CallsInText | None:
         return None if speaks_of_calls(self.program) is None else CallsInText(self.tokenizer)
 
-    def look_at_rows(self, rows: Sequence[MaskedRow]) -> None:
-        """Warns of answers without an end, if no row of the call has one, and of calls in them."""
+    def look_at_rows(self, rows: Sequence[Sequence[MaskedRow]]) -> None:
+        """Warns of answers without an end, if no row of the call has one, and of calls in them.
+
+        `rows` are the samples of each row.
+        """
         self._look_at_ends(rows)
         if self._calls is None:
             return
-        seen: Counter[tuple[str, ...]] = Counter()
-        for row in rows:
-            # Without a number: it would be that of this masker, and not of the data.
-            self._calls.look(row.chat.messages, seen)
+        calls = self._calls
+        # Without a number: it would be that of this masker, and not of the data.
+        seen = _counted_by_row(rows, lambda sample, found: calls.look(sample.chat.messages, found))
         for opening, found in written_calls(self.program, seen):
             for finding in unsuppressed([found]):
                 self._warn(("called", opening), f"{finding.message}; {finding.help}", WrittenCallWarning)
 
-    def _look_at_ends(self, rows: Sequence[MaskedRow]) -> None:
+    def _look_at_ends(self, rows: Sequence[Sequence[MaskedRow]]) -> None:
         if self._ends.is_done:
             return
-        seen: Counter[tuple[str, ...]] = Counter()
-        for row in rows:
-            self._ends.look(row, seen)
+        seen = _counted_by_row(rows, self._ends.look)
         for role, found in open_answers(self.program, seen):
             self._ends.drop(role)
             for finding in unsuppressed([found]):
@@ -197,6 +197,19 @@ class Warner:
         if kind not in self._warned:
             self._warned.add(kind)
             warnings.warn(text, category, stacklevel=_frames_to_caller())
+
+
+def _counted_by_row(
+    rows: Sequence[Sequence[MaskedRow]], look: Callable[[MaskedRow, Counter[tuple[str, ...]]], None]
+) -> Counter[tuple[str, ...]]:
+    """The rows that show each fact, in one sample or in several."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    for samples in rows:
+        found: Counter[tuple[str, ...]] = Counter()
+        for sample in samples:
+            look(sample, found)
+        seen.update(found.keys())
+    return seen
 
 
 def _frames_to_caller() -> int:

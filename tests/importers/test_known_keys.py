@@ -7,7 +7,11 @@ import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from policy_engine.core.errors import ConfigError
 from policy_engine.importers.axolotl import TOLD
+from policy_engine.importers.imported import note_of_others, refuse_unknown, warning_of_others
 from policy_engine.importers.known_keys import AXOLOTL
 
 ABOUT_MASKS = {
@@ -51,3 +55,15 @@ def _fields(classes: dict[str, ast.ClassDef], name: str) -> set[str]:
     own |= {str(word.value.value) for word in keywords if word.arg == "alias" and isinstance(word.value, ast.Constant)}
     bases = [base.id for base in classes[name].bases if isinstance(base, ast.Name)]
     return own.union(*(_fields(classes, base) for base in bases))
+
+
+def test_unknown_keys_may_be_numbers() -> None:
+    with pytest.raises(ConfigError) as caught:
+        refuse_unknown({"sytem": 1, 7: 2, "tags": 3}, {"system", "tags"}, "`columns` of `a`")
+    assert "`columns` of `a` has keys that cannot be carried over: `7`, `sytem`" == caught.value.message
+    assert str(caught.value.help).startswith("did you mean `system` for `sytem`? ")
+    given = {"optim": 1, 7: 2, "packing": 3}
+    known = "Not about masks, and left behind: optim.", "Not known here, and left behind: 7."
+    assert [*known] == note_of_others(given, {"packing"}, {"optim"})
+    (warning,) = warning_of_others(given, {"packing"}, {"optim"}, "a.yaml", "TRL 1.16")
+    assert "a.yaml: `7` is left behind" == warning.message

@@ -19,6 +19,7 @@ from policy_engine.mask.warner import OpenAnswerWarning
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.testing.templates import installed_templates
 from tests.mask.test_rule_use import USER, answer, found, looked
+from tests.support.templates import trl_templates
 
 PLAIN = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}"
 NO_SEPARATOR = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
@@ -84,6 +85,10 @@ def test_the_template_of_the_page_trains_its_end() -> None:
     assert 1 == seen["ended", "assistant"]
 
 
+def thought() -> dict[str, Any]:
+    return {**answer(), "reasoning_content": "2 + 2"}
+
+
 def _warned(masker: Masker, call: Callable[[Masker], object]) -> list[str]:
     with warnings.catch_warnings(record=True) as given:
         warnings.simplefilter("always")
@@ -117,6 +122,31 @@ def test_a_masker_warns_of_answers_without_an_end_once(call: Callable[[Masker], 
     assert [] == _warned(Masker(program, "builtin"), call)
     ended = [[USER, answer()], [USER, answer(end=True)]]
     assert [] == _warned(Masker(program, "builtin", template=ENDED), lambda masker: masker.batch({"messages": ended}))
+
+
+@pytest.mark.skipif(not trl_templates(), reason="trl's templates are not installed")
+def test_an_unrolling_masker_counts_rows() -> None:
+    # It drops the thinking of earlier answers, so that each answer is a sample of its own; here without an end.
+    forgets = trl_templates()["trl/qwen3"].replace("<|im_end|>", "")
+    program = policy_from_text("train assistant; train eos of assistant", prove=False)
+    row = [USER, thought(), USER, thought()]
+    told = Conversation(messages=tuple(row))
+    calls: list[tuple[str, Callable[[Masker], object]]] = [
+        ("2 rows", lambda masker: masker.unrolled().batch({"messages": [row, row]})),
+        ("1 row", lambda masker: masker.unroll(told)),
+    ]
+    for rows, call in calls:
+        (text,) = _warned(Masker(program, "builtin", template=forgets), call)
+        assert text.startswith(f"no answer of `assistant` has an end marker in {rows}: ")
+    # So in a run, where each sample has the number of its row.
+    masker, seen = Masker(program, "builtin", template=forgets), Evidence()
+    watch = RuleWatch(program, masker.tokenizer)
+    for number in (1, 2, 3):
+        samples = masker.unroll(told)
+        assert 2 == len(samples)
+        for sample in samples:
+            watch.look(sample.row, seen, number=number)
+    assert 3 == seen["open", "assistant"]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from policy_engine.mask.warner import WrittenCallWarning
 from policy_engine.proof.load_policy import policy_from_text
 from policy_engine.testing.templates import installed_templates
 from tests.cli.support import cli
+from tests.support.templates import trl_templates
 
 USER = {"role": "user", "content": "Rain?"}
 TEXT = '{"name": "weather", "arguments": {"city": "Oslo"}}'
@@ -149,6 +150,18 @@ def test_a_masker_warns_once(call: Callable[[Masker, Any], object]) -> None:
         warnings.simplefilter("error")
         masker(CALLED)
         Masker(policy_from_text("use default"), "builtin")(WRITTEN)
+
+
+@pytest.mark.skipif(not trl_templates(), reason="trl's templates are not installed")
+def test_an_unrolling_masker_counts_rows() -> None:
+    # The template drops the thinking of earlier answers, so that each answer is a sample, with all messages before it.
+    row = [
+        {**message, "reasoning_content": "Hm."} if message["role"] == "assistant" else message for message in WRITTEN
+    ]
+    policy = policy_from_text("use default; mask assistant.tool_call", prove=False)
+    masker = Masker(policy, "builtin", template=trl_templates()["trl/qwen3"]).unrolled()
+    with pytest.warns(WrittenCallWarning, match="answers of 2 rows have `<tool_call>`"):
+        assert 4 == len(masker.batch({"messages": [row * 2, row * 2]})["labels"])
 
 
 def test_a_second_call_gives_no_second_warning() -> None:

@@ -48,11 +48,14 @@ def read_source(name: str) -> Source:
 def policy_files(names: Sequence[str]) -> list[str]:
     """Names as the command line has them, each folder as the policies in it.
 
-    A folder without policies stays: reading it says so. Raises DataError for a folder that cannot be read.
+    A folder without policies stays: reading it says so. Raises DataError for a folder that cannot be read, and
+    ConfigError for standard input given twice.
 
     >>> policy_files(["default", "-"])
     ['default', '-']
     """
+    if names.count(STDIN) > 1:
+        raise ConfigError("standard input is given twice, and can be read once", help="leave the second `-` out")
     return [file for name in names for file in (is_policy_folder(name) and policies_below(name)) or (name,)]
 
 

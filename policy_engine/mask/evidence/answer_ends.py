@@ -37,6 +37,7 @@ class EndWatch:
     def __init__(self, program: Program) -> None:
         # Each role is dropped at its first end.
         self._open = set(rules_of_ends(program))
+        self._last: dict[str, int] = {}
 
     @property
     def is_done(self) -> bool:
@@ -47,8 +48,12 @@ class EndWatch:
         """Looks no more for ends of a role."""
         self._open.discard(role)
 
-    def look(self, row: MaskedRow, seen: Counter[tuple[str, ...]]) -> None:
-        """Adds what a row shows to `seen`, as `rule_use.Evidence` has it."""
+    def look(self, row: MaskedRow, seen: Counter[tuple[str, ...]], *, number: int | None = None) -> None:
+        """Adds what a row shows to `seen`, as `rule_use.Evidence` has it.
+
+        `number` is the row's; samples of one row come one after the other and count once. Rows without a number all
+        count.
+        """
         if not self._open:
             return
         kinds, mask = kinds_of(row.chat), row.mask
@@ -65,7 +70,10 @@ class EndWatch:
                 seen["ended", role] += 1
                 self.drop(role)
             elif not parts.isdisjoint(BODY):
-                seen["open", role] += 1
+                if number is None or number != self._last.get(role):
+                    seen["open", role] += 1
+                if number is not None:
+                    self._last[role] = number
                 if (role, "separator") in kinds.keys:
                     seen["separated", role] += 1
                 if any(message["role"] == role for message in row.chat.messages[:-1]):

@@ -106,7 +106,7 @@ class RuleWatch:
         # The usual case after a few rows.
         if not self._rules and not self._fields and self._ends.is_done:
             return
-        self._ends.look(row, seen)
+        self._ends.look(row, seen, number=number)
         if self._rules:
             self._look_at_rules(row, seen, number)
         if self._fields and source:

@@ -137,3 +137,12 @@ def test_fix_leaves_what_does_not_check(tmp_path: Path) -> None:
     policy = write_policy(tmp_path, text)
     assert cli("check", policy, "--fix").code == 2
     assert text == Path(policy).read_text()
+
+
+@pytest.mark.parametrize("verb", ["check", "prove", "fmt"])
+def test_standard_input_can_be_named_once(verb: str) -> None:
+    ran = cli(verb, "-", "-", stdin="train assistant\n")
+    assert 2 == ran.code
+    assert "standard input is given twice, and can be read once" in " ".join(ran.err.split())
+    assert "PE5" in cli(verb, "-", "-", stdin="train assistant\n").err
+    assert 0 == cli(verb, "-", stdin="train assistant\n").code

@@ -14,7 +14,6 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -253,6 +252,8 @@ def in_own_thread(load: Callable[[], Any]) -> Any:
     >>> in_own_thread(lambda: 3)
     3
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     give_back()
     with ThreadPoolExecutor(1, thread_name_prefix="load-tokenizer") as helper:
         loaded = helper.submit(load).result()

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import sys
 import zlib
@@ -30,6 +29,8 @@ _Stream = tuple[Any, tuple[type[Exception], ...]]
 
 
 def _gunzip(raw: io.FileIO) -> _Stream:
+    import gzip
+
     return gzip.GzipFile(fileobj=raw), (OSError, EOFError, zlib.error)
 
 

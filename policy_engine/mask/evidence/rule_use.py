@@ -177,7 +177,8 @@ def _rules_in(rules_T: npt.NDArray[np.int16]) -> frozenset[int]:
     """
     # One of each stretch of neighbours: there are fifty times as many tokens.
     lasts_N = np.flatnonzero(rules_T[1:] != rules_T[:-1])
-    return frozenset([*np.unique(rules_T[lasts_N]).tolist(), *rules_T[-1:].tolist()])
+    # Not `np.unique`: it imports all of numpy's masked arrays, which nothing here has.
+    return frozenset([*sorted(set(rules_T[lasts_N].tolist())), *rules_T[-1:].tolist()])
 
 
 def asked_fields(program: Program) -> dict[str, Asked]:

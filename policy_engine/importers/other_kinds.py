@@ -15,11 +15,17 @@ from typing import Any, Final
 from policy_engine.core.errors import ConfigError
 
 _SOURCES: Final = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"}
-"""Keys of an entry of LLaMA-Factory's `dataset_info.json` that say where its rows are; each entry has one."""
+"""Keys of an entry of LLaMA-Factory's `dataset_info.json` that say where its rows are; it wants one of them."""
+_LAYOUT: Final = {"formatting", "columns", "tags"}
+DATASET_KEYS: Final = _SOURCES | _LAYOUT | {"ranking", "subset", "split", "folder", "num_samples"}
+"""All keys of an entry."""
 
 
 def _lists_datasets(given: Mapping[str, Any]) -> bool:
-    return bool(given) and all(isinstance(value, Mapping) and _SOURCES & set(value) for value in given.values())
+    entries = [set(value) if isinstance(value, Mapping) else set() for value in given.values()]
+    # An entry may lack its source, or misspell it; then all its other keys have to be those of an entry.
+    told = all(entry & _SOURCES or (entry and entry <= DATASET_KEYS) for entry in entries)
+    return told and any(entry & (_SOURCES | _LAYOUT) for entry in entries)
 
 
 _SYSTEMS: Final[Mapping[str, tuple[str, Callable[[Mapping[str, Any]], bool]]]] = {

@@ -18,7 +18,7 @@ from policy_engine.importers.imported import (
     warning_of_others,
 )
 from policy_engine.importers.known_keys import LLAMAFACTORY
-from policy_engine.importers.other_kinds import refuse_other_kind
+from policy_engine.importers.other_kinds import DATASET_KEYS, refuse_other_kind
 
 CARRIED: Final = {
     "train_on_prompt", "mask_history", "enable_thinking", "template", "cutoff_len", "dataset", "dataset_dir",
@@ -129,10 +129,7 @@ def _llamafactory_dataset(info: Mapping[str, Any], name: str, path: Path) -> dic
         )
     entry = info[name]
     # Keys of an entry of `dataset_info.json`: a misspelled one is refused, and not passed over.
-    known = {"file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name", "formatting",
-             "ranking",
-             "subset", "split", "folder", "num_samples", "columns", "tags"}  # fmt: skip
-    refuse_unknown(entry, known, f"dataset `{name}`")
+    refuse_unknown(entry, DATASET_KEYS, f"dataset `{name}`")
     if entry.get("ranking"):
         raise cannot("ranking", f"dataset `{name}`", "it is preference data", "only SFT data has one mask")
     columns, tags = dict(entry.get("columns") or {}), dict(entry.get("tags") or {})

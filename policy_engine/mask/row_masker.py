@@ -31,9 +31,9 @@ class RowMasker:
 
     `on_lost` gets the pieces of each rendering that never reached the text, where that is not an error; `on_miswritten`
     gets the fields that the template writes otherwise than they are meant, where that is not an error; `on_masked` gets
-    the rows of each call, each as the samples that it becomes. `fields` are further message fields that the dataset file
-    declares: they are there for conditions, so a template need not write them. Those that the policy reads are known
-    without.
+    the rows of each call, each as the samples that it becomes. `fields` are further message fields that the dataset
+    file declares: they are there for conditions, so a template need not write them. Those that the policy reads are
+    known without.
     """
 
     program: Program

@@ -174,6 +174,37 @@ def test_a_truth_value_beside_conversations_is_named(row: Any) -> None:
     assert () == DatasetSpec(kind=kind).format_of([row]).unused
 
 
+@pytest.mark.parametrize("label", ["label", "kto_tag"])
+@pytest.mark.parametrize("answer", ["completion", "response"])
+def test_0_and_1_beside_a_question_and_its_answer_are_named(label: str, answer: str) -> None:
+    rows = [
+        {"prompt": "q", answer: "a", label: 1},
+        {"prompt": "q", answer: "b", label: 0.0},
+        {"prompt": "q", answer: ""},
+    ]
+    layout = detect_format(rows)
+    (said,) = layout.unused
+    assert said.startswith(f"column `{label}` is not read as whether the answer is wanted")
+    assert "`format: prompt_completion` says that it is not that" in said
+    assert () == DatasetSpec(kind="prompt_completion").format_of(rows).unused
+    assert "unpaired_preference" == detect_format(rows, pairs=True).kind
+    assert [True, False] == [
+        read_judged(row, DatasetSpec(kind="unpaired_preference").format_of(rows)).label for row in rows[:2]
+    ]
+    # A class, or a score.
+    assert () == detect_format([*rows, {"prompt": "q", answer: "c", label: 2}]).unused
+
+
+@pytest.mark.parametrize("name", ["context", "messages"])
+def test_ranked_answers_are_named(name: str) -> None:
+    """NeMo-RL's, whose prompt alone would be read, and nothing trained."""
+    answers = [{"rank": rank, "completion": [BOT]} for rank in (0, 1)]
+    (said,) = detect_format([{name: [USER], "completions": answers}]).unused
+    assert said.startswith("column `completions` has ranked answers (NeMo-RL's), and is not used: write one of them as")
+    assert f"with column `{name}` as `prompt`" in said
+    assert () == detect_format([{name: [USER, BOT], "completions": answers}]).unused
+
+
 def test_columns_of_a_whole_conversation_are_no_pair_by_themselves() -> None:
     """UltraFeedback: `messages` is the preferred conversation, for training on it alone."""
     row = {"prompt": "q", "messages": [USER, BOT], "chosen": [USER, BOT], "rejected": [USER, {**BOT, "content": "b"}]}

@@ -159,8 +159,8 @@ def _shipped(definition: bytes, name: str, version: str) -> Verdict | None:
 
 
 def _risk(subject: Subject, *, whole: bool) -> Risk:
-    # `normalized=False` tokens are found in the raw text, where no mark has merged with them. Under `only_nfc`, text that
-    # is no risk is in normal form C. Normalizing does not change it, nor any part of it, so no mark merges there either.
+    # `normalized=False` tokens are found in the raw text, where no mark has merged with them. Under `only_nfc`, text
+    # that is no risk is in normal form C: normalizing changes no part of it, so no mark merges there either.
     found_late = () if subject.only_nfc else subject.added
     edges = tuple(str(token) for token in found_late if getattr(token, "normalized", True))
     return Risk(tokens=edges, normalizes=subject.normalizes, whole=whole, only_nfc=subject.only_nfc)

@@ -51,7 +51,7 @@ def shape_of(row: Any, *, pairs: bool = False) -> RowShape | None:
     if not isinstance(row, Mapping):
         return None
     if pairs:
-        return _pair_in(row) or _judged_in(row, next((name for name in LABELS if _is_label(row.get(name))), None))
+        return _pair_in(row) or _judged_in(row, next((name for name in LABELS if is_label(row.get(name))), None))
     tag = LABELS[0] if has_truth_value(row, LABELS[0]) else None
     # The usual names first: a second list of messages beside them is something else, such as a rejected answer.
     for name in USUAL_FIELDS:
@@ -80,7 +80,7 @@ def has_truth_value(row: Mapping[str, Any], name: str) -> bool:
     return isinstance(row.get(name), bool)
 
 
-def _is_label(value: Any) -> bool:
+def is_label(value: Any) -> bool:
     """True for what `read_judged` takes: yes or no, or 0 or 1, as some exports write them."""
     return isinstance(value, int | float) and value in (0, 1)
 

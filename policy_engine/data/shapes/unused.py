@@ -16,7 +16,7 @@ from policy_engine.data.formats import OTHER_NAMES, Format, column, list_kind, m
 from policy_engine.data.json_text import read_json
 from policy_engine.data.pairs import PAIR_KINDS
 from policy_engine.data.refusal import ANSWERS
-from policy_engine.data.shapes.row_shape import answer_kind, has_truth_value
+from policy_engine.data.shapes.row_shape import LABELS, answer_kind, has_truth_value, is_label
 
 _TOOLS: Final = (
     "tools", "tool_defs", "tool_definitions", "tool_schemas", "tools_json", "available_tools", "functions",
@@ -208,6 +208,14 @@ def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]
         return
     if not waits:
         return
+    ranked = next((name for name in _columns(rows) if any(_is_ranked(row.get(name)) for row in rows)), None)
+    if ranked is not None:
+        yield (
+            f"column `{ranked}` has ranked answers (NeMo-RL's), and is not used: write one of them as `chosen` and a "
+            f"worse one as `rejected`, with column `{format.field}` as `prompt`, for rows of preferences; or write the "
+            f"best one behind the messages of `{format.field}`"
+        )
+        return
     named = [name for name in _columns(rows) if _words(name) & _OF_ANSWERS]
     name = next((name for name in (*ANSWERS, *named) if name != format.field and _holds_answers(rows, name)), None)
     if name is None:
@@ -220,11 +228,27 @@ def _answers(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]
 
 def _judgements(rows: Sequence[Mapping[str, Any]], format: Format) -> Iterator[str]:
     """Sentences on a truth value beside answers, which may say that some are not wanted."""
-    if format.kind in ("messages", "sharegpt", "alpaca") and any(has_truth_value(row, "label") for row in rows):
+    if format.kind in ("messages", "sharegpt", "alpaca"):
+        found = ["label"] if any(has_truth_value(row, "label") for row in rows) else []
+    else:
+        # A question and its answer with true or false are read as judged. A number may be a class: so all have to fit.
+        found = [name for name in LABELS if format.kind == "prompt_completion" and _is_bit(rows, name)]
+    for name in found:
         yield (
-            "column `label` is not read as whether the answer is wanted: `messages: {format: unpaired_preference}` in "
-            f"a dataset file, or `--pairs kto`, reads it so, and `format: {format.kind}` says that it is not that"
+            f"column `{name}` is not read as whether the answer is wanted: `messages: {{format: unpaired_preference}}` "
+            f"in a dataset file, or `--pairs kto`, reads it so, and `format: {format.kind}` says that it is not that"
         )
+
+
+def _is_bit(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """True if a column is 0 or 1 in each row that has it."""
+    values = [value for row in rows if (value := row.get(name)) is not None]
+    return bool(values) and all(map(is_label, values))
+
+
+def _is_ranked(value: Any) -> bool:
+    answers = value if isinstance(value, list | tuple) else ()
+    return bool(answers) and all(isinstance(one, Mapping) and {"rank", "completion"} <= one.keys() for one in answers)
 
 
 def _holds_pair(row: Mapping[str, Any]) -> bool:

@@ -110,8 +110,8 @@ _NOTHING: Final = -1
 def ranks_form(definition: bytes) -> bytes | None:
     """A `tokenizer.json` as ranks; None where they do not say all of it: see `are_ranks`.
 
-    gigatoken makes the same tokenizer of them in less than half the time. Behind a mark and a line of JSON (the pattern's name, the
-    added tokens) there is a line for each token: its bytes in base 64, and its id.
+    gigatoken makes the same tokenizer of them in less than half the time. Behind a mark and a line of JSON (the
+    pattern's name, the added tokens) there is a line for each token: its bytes in base 64, and its id.
     """
     head, model = head_and_model(definition)
     scheme, added = _scheme(head.get("pre_tokenizer")), head.get("added_tokens") or []
@@ -144,9 +144,10 @@ def _scheme(step: dict[str, Any] | None) -> str | None:
 def are_ranks(vocabulary: Mapping[str, int], merges: Iterable[str]) -> bool:
     """True if the merges follow from the vocabulary.
 
-    That is 256 bytes, and then tokens that are each merged of two before it. Merges are taken in the order of the tokens that they make. When a token's turn comes, the ones before it have been
-    merged as they are in the token's own text. So of all merges that make it, one is ever used, that of its own text,
-    and the others may be left out. Each token's text gives the token, so that `ignore_merges` changes nothing.
+    That is 256 bytes, and then tokens that are each merged of two before it. Merges are taken in the order of the
+    tokens that they make. When a token's turn comes, the ones before it have been merged as they are in the token's own
+    text. So of all merges that make it, one is ever used, that of its own text, and the others may be left out. Each
+    token's text gives the token, so that `ignore_merges` changes nothing.
 
     >>> are_ranks({"a": 0, "aa": 1}, ["a a"])
     False

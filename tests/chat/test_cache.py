@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
 import pickle
 import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +318,23 @@ def test_memory_is_given_back_before_a_tokenizer_is_loaded(monkeypatch: pytest.M
     monkeypatch.setattr("policy_engine.chat.tokens.cached.give_back", lambda: done.append("give back"))
     in_own_thread(lambda: done.append("load"))
     assert done == ["give back", "load", "give back"]
+
+
+def test_one_thread_that_stays_loads_all_tokenizers() -> None:
+    """Its memory is in pieces, and goes to the next thread once it has ended: the tokenizer's own."""
+    threads = [in_own_thread(threading.current_thread) for _ in range(2)]
+    assert threads[0] is threads[1]
+    assert threads[0].is_alive()
+    assert threads[0] is not threading.current_thread()
+    # Loading may load another tokenizer.
+    assert in_own_thread(lambda: in_own_thread(threading.current_thread)) is threads[0]
+    with ThreadPoolExecutor(1) as other:
+        assert other.submit(in_own_thread, threading.current_thread).result(timeout=30) is threads[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12's, of forks beside threads
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+def test_a_forked_process_loads_with_a_thread_of_its_own() -> None:
+    in_own_thread(int)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply_async(in_own_thread, (int,)).get(timeout=30) == 0

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from policy_engine.chat.encoders.find_encoder import encoder_at, trusted_encoder
 from policy_engine.chat.encoders.trust import is_trusted
+from policy_engine.chat.stops import stop_tokens
 from policy_engine.chat.tokenizer import ChatTokenizer
 from policy_engine.chat.tokens.load import is_processor, load_cached, load_transformers
-from policy_engine.chat.tokens.stops import stop_tokens
 
 if TYPE_CHECKING:
     from policy_engine.chat.media.open_media import MediaOptions

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from policy_engine.chat.encoders.find_encoder import encoder_of, is_encoder, what_instead
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
+from policy_engine.chat.stops import stop_tokens
 from policy_engine.chat.template import ChatTemplate
 from policy_engine.chat.tokenizer_facts import (
     bos_finding,
@@ -29,7 +30,6 @@ from policy_engine.chat.tokens.in_pieces import PieceLocator
 from policy_engine.chat.tokens.load import usable
 from policy_engine.chat.tokens.locator import TokenLocator
 from policy_engine.chat.tokens.qualify import is_known
-from policy_engine.chat.tokens.stops import stop_tokens
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import AttributionError, ConfigError, PolicyEngineError, TokenizerError
 from policy_engine.data.conversation import Conversation

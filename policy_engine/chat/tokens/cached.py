@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -72,9 +72,11 @@ class CachedTokenizer:
 
     def __init__(self, entry: CacheEntry, name: str, load: Callable[[str], Any]) -> None:
         meta = entry.meta["tokenizer"]
-        self._entry = entry
+        self.entry = entry
         self._load = load
         self.name_or_path = name
+        self.texts_compared = 0
+        """Texts that a fast backend was compared on without loading the tokenizer; see `few_tokens`."""
         self.chat_template: str | dict[str, str] | None = meta["chat_template"]
         self.special_tokens_map: dict[str, Any] = dict(meta["special_tokens"])
         self.split_special_tokens: bool = meta["split_special_tokens"]
@@ -87,7 +89,7 @@ class CachedTokenizer:
     def __reduce__(self) -> tuple[Any, ...]:
         # By name of the entry: another process reads the files itself, and a row of workers needs no 8 MB each
         # through a pipe.
-        return _again, (self._entry.folder.name, self.name_or_path, self._load)
+        return _again, (self.entry.folder.name, self.name_or_path, self._load)
 
     def __getattr__(self, name: str) -> Any:
         # `copy` and `pickle` look for dunder methods; answering would load the real tokenizer for nothing.
@@ -124,8 +126,8 @@ class CachedTokenizer:
     def backend_tokenizer(self) -> Any:
         """The `tokenizers.Tokenizer` of the cache, or of the real tokenizer if the file is damaged."""
         # Checksums are asked once, when the files are first needed.
-        names = (BACKEND,) if BACKEND in self._entry.meta["files"] else COMPACT
-        is_whole = all(map(self._entry.is_whole, names))
+        names = (BACKEND,) if BACKEND in self.entry.meta["files"] else COMPACT
+        is_whole = all(map(self.entry.is_whole, names))
         found = in_own_thread(self._proven) if is_whole else None
         # Of the real one, truncation and padding may be on, as its file has them.
         return as_called(self.real.backend_tokenizer if found is None else found, self)
@@ -135,20 +137,20 @@ class CachedTokenizer:
 
         Where `COMPACT` is read for the first time, what it makes is compared with the backend's `tokenizer.json`.
         """
-        made = load_backend(self._entry.folder, self.added_tokens_decoder.items())
-        if BACKEND in self._entry.meta["files"] or self._entry.is_proven:
+        made = load_backend(self.entry.folder, self.added_tokens_decoder.items())
+        if BACKEND in self.entry.meta["files"] or self.entry.is_proven:
             return made
         if made is not None and hashlib.sha256(made.to_str().encode()).hexdigest() == self.backend_digest:
-            self._entry.set_proven()
+            self.entry.set_proven()
             return made
         self._keep_plainly()
         return None
 
     def _keep_plainly(self) -> None:
         """Puts the backend's `tokenizer.json` in the place of files that make another backend."""
-        files = {name: self._entry.read(name) for name in (LENGTHS, PIECES) if name in self._entry.meta["files"]}
+        files = {name: self.entry.read(name) for name in (LENGTHS, PIECES) if name in self.entry.meta["files"]}
         files[BACKEND] = as_called(self.real.backend_tokenizer, self).to_str().encode()
-        keep(self._entry.folder.name, self._entry.meta, {n: data for n, data in files.items() if data is not None})
+        keep(self.entry.folder.name, self.entry.meta, {n: data for n, data in files.items() if data is not None})
 
     @property
     def has_loaded(self) -> bool:
@@ -158,21 +160,21 @@ class CachedTokenizer:
     @property
     def backend_digest(self) -> str:
         """Checksum of the backend's state, as `TokenLocator.backend_digest` computes it."""
-        return str(self._entry.meta["tokenizer"]["backend_digest"])
+        return str(self.entry.meta["tokenizer"]["backend_digest"])
 
     @property
     def prefix_ids(self) -> tuple[int, ...]:
         """Ids that the tokenizer would put in front of a text as special tokens."""
-        return tuple(self._entry.meta["tokenizer"]["prefix_ids"])
+        return tuple(self.entry.meta["tokenizer"]["prefix_ids"])
 
     @functools.cached_property
     def pipeline(self) -> Pipeline | None:
         """Pipeline of the backend; None if the files in the cache are damaged."""
-        found = self._entry.meta["pipeline"]
+        found = self.entry.meta["pipeline"]
         table = found["table"]
         if table is not None:
             # Both are read now: the entry may be gone by the time that a piece is asked for.
-            data, bytes_of_pieces = self._entry.read(LENGTHS), self._entry.read(PIECES)
+            data, bytes_of_pieces = self.entry.read(LENGTHS), self.entry.read(PIECES)
             if data is None or bytes_of_pieces is None:
                 return None
             lengths = np.load(io.BytesIO(data), allow_pickle=False)
@@ -231,22 +233,31 @@ def load_compact(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any 
 
     `added` are its added tokens and their ids.
     """
-    from tokenizers import AddedToken, Tokenizer, models
+    from tokenizers import Tokenizer, models
 
     rest = json.loads((folder / REST).read_bytes())
     made = Tokenizer.from_str(rest["tokenizer"])
     made.model = models.BPE.from_file(str(folder / VOCABULARY), str(folder / MERGES), **rest["options"])
-    fields = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
-    tokens = [
-        (i, {name: getattr(token, name) for name in fields}) for i, token in sorted(added, key=lambda own: own[0])
-    ]
+    tokens = added_to(made, added)
+    found = made.get_added_tokens_decoder()
+    same = {i: _fields_of(token) for i, token in found.items()} == dict(tokens)
+    return made if same else None
+
+
+def added_to(backend: Any, added: Iterable[tuple[int, CachedToken]]) -> list[tuple[int, dict[str, Any]]]:
+    """Adds tokens in the order of their ids; returns that order, each with its fields."""
+    from tokenizers import AddedToken
+
+    tokens = [(i, _fields_of(token)) for i, token in sorted(added, key=lambda own: own[0])]
     for is_special, some in itertools.groupby(tokens, key=lambda own: own[1]["special"]):
         # In the order of their ids: a token that the model lacks gets the next id.
-        add = made.add_special_tokens if is_special else made.add_tokens
+        add = backend.add_special_tokens if is_special else backend.add_tokens
         add([AddedToken(**own) for _, own in some])
-    found = made.get_added_tokens_decoder()
-    same = {i: {name: getattr(token, name) for name in fields} for i, token in found.items()} == dict(tokens)
-    return made if same else None
+    return tokens
+
+
+def _fields_of(token: Any) -> dict[str, Any]:
+    return {field.name: getattr(token, field.name) for field in fields(CachedToken)}
 
 
 def in_own_thread(load: Callable[[], Any]) -> Any:

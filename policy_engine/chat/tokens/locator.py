@@ -31,6 +31,7 @@ from policy_engine.chat.tokens.fast_backend import (
     difference,
     is_sampled,
 )
+from policy_engine.chat.tokens.few_tokens import gives_same
 from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from policy_engine.chat.tokens.offsets import check_offsets
 from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
@@ -213,7 +214,8 @@ class TokenLocator:
         except Exception:  # what it cannot read is left to the tokenizer
             return self._own_ids(texts)
         twice = [at for at, i in enumerate(rest) if self._is_read_twice(texts[i], dense=risk is None or not risk.whole)]
-        wrong = self._difference([texts[rest[at]] for at in twice], [found[at] for at in twice])
+        compared, given = [texts[rest[at]] for at in twice], [found[at] for at in twice]
+        wrong = None if gives_same(self.tokenizer, compared, given) else self._difference(compared, given)
         # Nothing of this batch is written: the caller may run it again with the tokenizer itself.
         if wrong is not None:
             raise BackendMismatch(

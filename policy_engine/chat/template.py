@@ -17,7 +17,7 @@ from policy_engine.chat.flags import Flags, WrittenPieces
 from policy_engine.chat.label.board import Chart, Signs, last_data, with_prompt
 from policy_engine.chat.label.cut import Cutter
 from policy_engine.chat.label.dropped import unwritten
-from policy_engine.chat.label.layout import Layout, Scan, lay_out, part_types, place
+from policy_engine.chat.label.layout import Layout, PlacedSegments, Scan, lay_out, part_types
 from policy_engine.chat.label.learn import TOOL, Raw, learn
 from policy_engine.chat.label.markers import Markers, delimiters_in
 from policy_engine.chat.label.miswritten import miswritten
@@ -215,15 +215,14 @@ class ChatTemplate:
         """The chat of a skeleton; None where its layout is not known."""
         scan, messages = attempt.replay, conversation.messages
         assert scan is not None
-        if len(scan.text) > _MOST_WRITTEN:
-            return None
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)
         scan.watch(thinking)
-        thoughts = reading_of(scan, messages, self._delimiters) if thinking else ()
+        thoughts = reading_of(scan, messages, self._delimiters, self._cutter.front_thinking) if thinking else ()
         layout = scan.leaf.layouts.get((tuple(scan.key), thoughts))
-        if layout is None:
+        if layout is None or len(scan.text) > _MOST_WRITTEN:
             return None
         lost = scan.leaf.lost(layout, conversation, scan, self._cutter)
+        scan.forget()
         return self._placed(conversation, scan, layout, lost, _NOTHING, False)
 
     def _placed(
@@ -234,7 +233,7 @@ class ChatTemplate:
         unread = self._arguments.unread(conversation.template_kwargs) if conversation.template_kwargs else ()
         return RenderedChat(
             text=scan.text,
-            segments=place(layout, scan.lengths, scan.offsets),
+            segments=PlacedSegments(layout, scan),
             messages=messages,
             sample=conversation.sample,
             unrendered=(*lost, *unread, *written.lost),

@@ -24,6 +24,7 @@ from policy_engine.data.refusal import (
     text_problem,
 )
 
+_REASONING: Final = "reasoning_content"
 _CALL: Final = 'write calls as {"type": "function", "function": {"name": …, "arguments": …}}'
 _SHAREGPT: Final = (
     "these are ShareGPT's keys: `messages: {format: sharegpt}` in a dataset file reads them; without one, "
@@ -60,6 +61,9 @@ def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str
     is_usual = not {spec.role, spec.content} & {spec.tool_calls, spec.reasoning} and spec.role != spec.content
     is_usual = is_usual and spec.role != "content" and spec.content != "role"
     role_key, content_key, roles = spec.role, spec.content, spec.roles
+    # No name changes, and arguments stay as they are.
+    is_plain = (role_key, content_key, spec.tool_calls) == ("role", "content", "tool_calls")
+    is_plain = is_plain and spec.reasoning in (None, _REASONING) and not spec.parses_arguments
     for index, message in enumerate(messages):
         # A role and a text and nothing else, as most messages are; written out, since it runs for each of them.
         if is_usual and type(message) is dict and len(message) == 2:
@@ -68,6 +72,18 @@ def read_list(messages: Sequence[Any], spec: Format, name: str) -> list[dict[str
                 role = roles.get(role, role) if roles else role
                 if role != CALL_ROLE:
                     found.append({"role": role, "content": content})
+                    continue
+        elif is_plain and type(message) is dict and type(message.get("content")) is str:
+            role = message.get("role")
+            if type(role) is str and role:
+                role = roles.get(role, role) if roles else role
+                if role != CALL_ROLE:
+                    # In the order that `_renamed` makes.
+                    result = {"role": role, **message}
+                    result["role"] = role
+                    if result.get("tool_calls") is not None:
+                        result["tool_calls"] = _tool_calls(result["tool_calls"], f"{name}[{index}]: `tool_calls`")
+                    found.append(result)
                     continue
         place = f"{name}[{index}]"
         made = _read_message(message, spec, place)
@@ -159,7 +175,7 @@ def _renamed(message: Mapping[str, Any], spec: Format, place: str) -> dict[str, 
     """A copy with this project's key names, in the order the data has; `role` comes first."""
     names = {spec.role: "role", spec.content: "content", spec.tool_calls: "tool_calls"}
     if spec.reasoning is not None:
-        names[spec.reasoning] = "reasoning_content"
+        names[spec.reasoning] = _REASONING
     result: dict[str, Any] = {"role": None}
     for key, value in message.items():
         name = names.get(key, key)
@@ -193,11 +209,12 @@ def _tool_calls(value: Any, place: str) -> list[Mapping[str, Any]]:
     if calls is None:
         refuse(f"{place} is {a_kind(value)}, not a list of calls", "write a list, or that as JSON text")
     for i, call in enumerate(calls):
-        if not isinstance(call, Mapping):
+        if type(call) is not dict and not isinstance(call, Mapping):
             refuse(f"{place}[{i}] is {a_kind(call)}, not an object", _CALL)
         function = call.get("function", call)
         # Both forms: OpenAI's with `function`, and bare `{name, arguments}`.
-        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+        is_object = type(function) is dict or isinstance(function, Mapping)
+        if not is_object or not isinstance(function.get("name"), str):
             refuse(f"{place}[{i}] names no function; its keys are {keys_of(call)}", _CALL)
     return list(calls)
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.segments import Segment, TokenizedChat
+from policy_engine.chat.skeleton.slot_sums import by_layout, starts_in
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import AttributionError, RowError
 from policy_engine.core.facts import Placed, placed_of
@@ -18,7 +19,7 @@ from policy_engine.core.vocabulary import PARTS, UNTRAINABLE
 from policy_engine.lang.checked import Atom
 from policy_engine.mask.token_mask import REASONS, TokenMask
 from policy_engine.rules.conditions.comparison import excerpt
-from policy_engine.rules.decisions import PieceTable
+from policy_engine.rules.decisions import PieceTable, PlacedTable
 from policy_engine.rules.program import Program
 
 RULE: Final = REASONS.index("rule")
@@ -102,31 +103,27 @@ def mask_many(
 
     In place of a chat that `straddle="error"` refuses is its RowError.
     """
-    ends = list[int]()
-    decided, pieces, starts = list[_Pieces](), [0], [0]
     known: dict[tuple[int, int, int], _Pieces] = {}
-    for table, tokenized in zip(tables, chats):
-        ends += table.ends
-        # One stretch more, for zero-wide tokens past the last character: no character decides them. Characters of all
-        # chats are one after another, two apart: that stretch ends between a chat and the next.
-        ends.append(len(tokenized.chat.text) + 1)
-        starts.append(starts[-1] + len(tokenized.chat.text) + 2)
-        decided.append(_pieces_of(table, tokenized, known))
-        pieces.append(len(ends))
+    decided = [_pieces_of(table, tokenized, known) for table, tokenized in zip(tables, chats)]
+    # One stretch more than pieces, for zero-wide tokens past the last character: no character decides them. Characters
+    # of all chats are one after another, two apart: that stretch ends between a chat and the next.
+    pieces = [0, *accumulate([len(found.weights_P) for found in decided])]
+    starts = [0, *accumulate([len(tokenized.chat.text) + 2 for tokenized in chats])]
     sizes = [len(tokenized.starts_T) for tokenized in chats]
     bounds = [0, *accumulate(sizes)]
     # Half as wide where the characters allow it: a batch's tokens are gone through many times.
     place = np.int32 if starts[-1] < _MOST_PLACES else np.int64
     chat_starts_C = np.array(starts[:-1], dtype=place)
     chat_starts_T = np.repeat(chat_starts_C, sizes)
-    ends_B = np.array(ends, dtype=place) + np.repeat(chat_starts_C, np.diff(pieces))
+    ends_B = _ends_of(tables, chats, pieces).astype(place) + np.repeat(chat_starts_C, np.diff(pieces))
     # Starts and ends never decrease, so the pieces cut the tokens into stretches: those before `after_B[p + 1]` start
     # before the end of piece p, those before `within_B[p]` end by it, and those in between reach over it.
-    after_B = np.zeros(len(ends) + 1, dtype=np.int64)
+    after_B = np.zeros(len(ends_B) + 1, dtype=np.int64)
     after_B[1:] = (np.concatenate([t.starts_T for t in chats]) + chat_starts_T).searchsorted(ends_B)
     within_B = (np.concatenate([t.ends_T for t in chats]) + chat_starts_T).searchsorted(ends_B, side="right")
     counts_B = np.diff(after_B)
-    weights_B, rules_B, segments_B, owners_B = map(np.concatenate, zip(*decided))
+    columns = zip(*[found[:4] for found in decided])
+    weights_B, rules_B, segments_B, owners_B = map(np.concatenate, columns)
     weights_T = np.repeat(weights_B.astype(np.float32), counts_B)
     rules_T = np.repeat(rules_B, counts_B)
     segments_T = np.repeat(segments_B, counts_B)
@@ -149,7 +146,9 @@ def mask_many(
     reaching = {bisect_right(pieces, piece) - 1 for piece in np.flatnonzero(differs_B).tolist()}
     for at, (table, tokenized) in enumerate(zip(tables, chats)):
         first, last = pieces[at], pieces[at + 1]
-        further = _structural(table, tokenized, after_B[first + 1 : last + 1] - bounds[at])
+        further: list[tuple[int, int, int]] = []
+        if decided[at].has_untrainable or tokenized.drifted:
+            further = _structural(table, tokenized, after_B[first + 1 : last + 1] - bounds[at])
         if at in reaching or further:
             stretches = after_B[first + 1 : last + 1] - bounds[at], within_B[first:last] - bounds[at]
             try:
@@ -157,6 +156,25 @@ def mask_many(
             except RowError as error:
                 found[at] = error
     return found
+
+
+def _ends_of(tables: Sequence[PieceTable], chats: Sequence[TokenizedChat], bounds: list[int]) -> npt.NDArray[np.int64]:
+    """The ends of all pieces, each chat's followed by one past the end of its text.
+
+    The ends of chat `n` are `[bounds[n], bounds[n + 1])`.
+    """
+    ends = np.empty(bounds[-1], dtype=np.int64)
+    # One piece for each segment: the segments of all chats of a layout are placed at once.
+    groups, rest = by_layout([c.chat.segments if type(t) is PlacedTable else None for t, c in zip(tables, chats)])
+    firsts = np.array(bounds)
+    for group in groups:
+        places = starts_in([chats[at].chat.segments for at in group])  # type: ignore[misc]
+        places[:, :-1] = places[:, 1:]
+        places[:, -1] += 1
+        ends[firsts[group][:, None] + np.arange(places.shape[1])] = places
+    for at in rest:
+        ends[bounds[at] : bounds[at + 1]] = [*tables[at].ends, len(chats[at].chat.text) + 1]
+    return ends
 
 
 _NOBODY: Final = -2
@@ -173,29 +191,33 @@ class _Pieces(NamedTuple):
     segments_P: npt.NDArray[np.int32]
     owners_P: npt.NDArray[np.int64]
     """A number for each piece; neighbours with different ones may be data of two messages."""
+    has_untrainable: bool
+    """True if some piece is text that no policy can train."""
 
 
 def _pieces_of(table: PieceTable, tokenized: TokenizedChat, known: dict[tuple[int, int, int], _Pieces]) -> _Pieces:
     """The pieces of a chat; `known` are those of the same batch, whose lists stay alive."""
     placed = placed_of(tokenized.chat.segments)
-    if placed is None or len(table.segments) != len(tokenized.chat.segments):
+    if placed is None or len(table.weights) != len(placed.layout.parts):
         # Nothing is known of their owners.
-        return _arrays_of(table, range(len(table.segments)))
+        return _arrays_of(table, range(len(table.segments)), [s.part for s in tokenized.chat.segments])
     # One piece for each segment: chats of one layout, decided alike, share their lists, and differ in places alone.
     key = id(placed.layout), id(table.weights), id(table.rules)
     found = known.get(key)
     if found is None:
-        found = known[key] = _arrays_of(table, _owners_of(placed, tokenized.chat.segments))
+        found = known[key] = _arrays_of(table, _owners_of(placed, tokenized.chat.segments), placed.layout.parts)
     return found
 
 
-def _arrays_of(table: PieceTable, owners: Sequence[int]) -> _Pieces:
-    last = table.segments[-1] if table.segments else -1
+def _arrays_of(table: PieceTable, owners: Sequence[int], parts: Sequence[str]) -> _Pieces:
+    segments = table.segments
+    last = segments[-1] if segments else -1
     return _Pieces(
         np.array([*table.weights, 0.0], dtype=np.float64),
         np.array([*table.rules, -1], dtype=np.int16),
-        np.array([*table.segments, last], dtype=np.int32),
+        np.array([*segments, last], dtype=np.int32),
         np.array([*owners, _NOBODY], dtype=np.int64),
+        not UNTRAINABLE.isdisjoint(parts),
     )
 
 
@@ -251,15 +273,13 @@ def _structural(
     """
     found: list[tuple[int, int, int]] = []
     segments = tokenized.chat.segments
-    placed = placed_of(segments)
-    if not UNTRAINABLE.isdisjoint(placed.layout.parts if placed is not None else (s.part for s in segments)):
-        for piece, index in enumerate(table.segments):
-            if segments[index].part in UNTRAINABLE:
-                # The first token that ends after the prompt begins; one of no width at its very beginning ends no
-                # later, and counts too.
-                reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))
-                first = min(reaching, int(after_P[piece - 1]) if piece else 0)
-                found.append((first, int(after_P[piece]), STRUCTURAL))
+    for piece, index in enumerate(table.segments):
+        if segments[index].part in UNTRAINABLE:
+            # The first token that ends after the prompt begins; one of no width at its very beginning ends no later,
+            # and counts too.
+            reaching = int(np.searchsorted(tokenized.ends_T, table.starts[piece], side="right"))
+            first = min(reaching, int(after_P[piece - 1]) if piece else 0)
+            found.append((first, int(after_P[piece]), STRUCTURAL))
     # Behind the others, so that a first token which drifts has `drift` as its reason.
     found += [(*cut, DRIFT) for cut in tokenized.drifted]
     return found
@@ -274,14 +294,16 @@ class _Straddles:
 
     def __init__(self, table: PieceTable, tokenized: TokenizedChat, setting: str) -> None:
         self._table = table
+        # A table may make them each time that they are asked for.
+        self._ends, self._segments = table.ends, table.segments
         self._tokenized = tokenized
         self._setting = setting
 
     def decide(self, token: int) -> tuple[float, int] | None:
         """Weight and rule (-1: none) of a token that straddles; None if its characters agree."""
         # Pieces have no gap between them, so their ends alone say which of them a token touches.
-        first = bisect_right(self._table.ends, int(self._tokenized.starts_T[token]))
-        last = bisect_left(self._table.ends, int(self._tokenized.ends_T[token]))
+        first = bisect_right(self._ends, int(self._tokenized.starts_T[token]))
+        last = bisect_left(self._ends, int(self._tokenized.ends_T[token]))
         weights = self._table.weights[first : last + 1]
         two_messages = self._mixes_messages(first, last)
         # All sides masked, or trained alike, by whichever rules.
@@ -304,7 +326,7 @@ class _Straddles:
 
     def _mixes_messages(self, first: int, last: int) -> bool:
         segments = self._tokenized.chat.segments
-        touched = self._table.segments[first : last + 1]
+        touched = self._segments[first : last + 1]
         placed = placed_of(segments)
         key = None if placed is None else (placed.layout, touched[0], touched[-1])
         known = None if key is None else _MIXING.get(key)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from policy_engine.core.facts import Placed
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Piece:
@@ -59,3 +61,41 @@ class PieceTable:
             ),
             never=self.never,
         )
+
+
+class PlacedTable(PieceTable):
+    """A table with a piece for each segment of a layout, which makes places when they are asked for.
+
+    `never` are the first and the last piece of each range.
+    """
+
+    __slots__ = ("_never", "_placed")
+    _never: tuple[tuple[int, int], ...]
+    _placed: Placed
+
+    def __init__(
+        self, placed: Placed, weights: list[float], rules: list[int], never: tuple[tuple[int, int], ...]
+    ) -> None:
+        for name, value in (("_placed", placed), ("weights", weights), ("rules", rules), ("_never", never)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def starts(self) -> list[int]:
+        """The first character of each piece."""
+        return self._placed.starts[:-1]
+
+    @property
+    def ends(self) -> list[int]:
+        """One past the last character of each piece."""
+        return self._placed.starts[1:]
+
+    @property
+    def segments(self) -> list[int]:
+        """The segment of each piece."""
+        return list(range(len(self.weights)))
+
+    @property
+    def never(self) -> tuple[tuple[int, int], ...]:
+        """The character ranges that a `never` guard covers."""
+        starts = self._placed.starts
+        return tuple([(starts[first], starts[last + 1]) for first, last in self._never])

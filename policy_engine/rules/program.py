@@ -17,7 +17,7 @@ from policy_engine.lang.checked import CheckedPolicy
 from policy_engine.rules.conditions.chat_view import ChatView
 from policy_engine.rules.conditions.turn_conditions import Held
 from policy_engine.rules.decide import Decider
-from policy_engine.rules.decisions import Decisions, PieceTable
+from policy_engine.rules.decisions import Decisions, PieceTable, PlacedTable
 from policy_engine.rules.fields_read import fields_read
 from policy_engine.rules.fingerprint import policy_fingerprint
 from policy_engine.rules.guards import Guards
@@ -113,6 +113,11 @@ class Program:
         return all(rule.is_whole for rule in self.decider.rules) and self.guards.is_whole
 
     @functools.cached_property
+    def _knows_by_layout(self) -> bool:
+        """True if chats of one layout are decided alike, whatever their data is."""
+        return self.is_whole and not self.decider.conditions.ask
+
+    @functools.cached_property
     def needs_sampled(self) -> Span | None:
         """The first rule or guard that asks which characters were sampled; None if nothing asks."""
         return next((s.span for s in self.policy.statements if uses_sampled(s.targets)), None)
@@ -131,6 +136,12 @@ class Program:
         # Before anything else: it does not depend on what the row's text is.
         if self.needs_sampled is not None and chat.sampled is None:
             raise _not_marked(self.needs_sampled)
+        if self._knows_by_layout:
+            # The usual chat: nothing is looked at but its layout.
+            placed = placed_of(chat.segments)
+            known = None if placed is None else self._shapes.get((placed.layout, ()))
+            if known is not None and placed is not None:
+                return PlacedTable(placed, *known)
         view = ChatView(chat)
         # Spans and weights in the data differ from chat to chat of one shape, so nothing can be kept.
         if not self.is_whole:
@@ -181,16 +192,7 @@ class Program:
         known = self._shapes.get((placed.layout, held))
         if known is None:
             return self._learnt(view, (placed.layout, held))
-        weights, rules, never = known
-        starts = placed.starts
-        return PieceTable(
-            starts=starts[:-1],
-            ends=starts[1:],
-            segments=list(range(len(weights))),
-            weights=weights,
-            rules=rules,
-            never=tuple([(starts[a], starts[b + 1]) for a, b in never]),
-        )
+        return PlacedTable(placed, *known)
 
     def _learnt(self, view: ChatView, shape: Any) -> PieceTable:
         """The decisions of a chat, kept for those of its shape."""

@@ -10,6 +10,7 @@ import pytest
 from policy_engine.core.errors import RowError
 from policy_engine.data.conversation import Conversation, read_row
 from policy_engine.data.formats import named_format
+from policy_engine.data.messages import read_list
 
 SHAREGPT = named_format("sharegpt")
 ASK = {"from": "human", "value": "Open?"}
@@ -123,3 +124,23 @@ def test_an_object_without_anything_said_is_no_message() -> None:
 
 def test_nothing_is_unused_unless_said() -> None:
     assert () == Conversation(messages=()).unused
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": "Hi", "role": "tool", "name": "f", "tool_call_id": "1"},
+        {"content": "", "tool_calls": [{"function": {"name": "f", "arguments": {}}}], "role": "gpt", "x": None},
+        {"role": "user", "content": "Hi", "tool_calls": None, "reasoning_content": "Hm."},
+        {"role": "user", "content": "Hi", "tool_calls": '[{"name": "f"}]'},
+    ],
+)
+def test_messages_of_the_usual_names_are_read_as_any_others(message: dict[str, object]) -> None:
+    class Other(dict[str, object]):
+        """An object that is not taken as it is."""
+
+    spec = named_format("messages", roles={"gpt": "assistant"})
+    (made,) = read_list([message], spec, "messages")
+    (expected,) = read_list([Other(message)], spec, "messages")
+    assert list(expected.items()) == list(made.items())
+    assert made is not message

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from policy_engine import AttributionError, ChatTemplate, Conversation, RowError, policy_from_text
+from policy_engine.chat.loading import load_tokenizer
 from policy_engine.chat.segments import RenderedChat, Segment
+from policy_engine.chat.skeleton.slot_sums import by_layout, starts_in
 from policy_engine.core.facts import placed_of
 from policy_engine.mask.apply_program import apply_program, mask_many, table_for
 from policy_engine.mask.labels import labels_of, loss_weights_of
 from policy_engine.mask.token_mask import REASONS
+from policy_engine.rules.compile import compile_text
 from tests.support.chats import build_chat, fake_tokens, tokens_at
 from tests.support.policies import ASSISTANT, SYSTEM, USER
 
@@ -280,3 +283,31 @@ def test_one_token_over_the_end_of_what_is_trained_straddles_on_a_layout_too():
     bounds = [(0, 10), (10, 12), (12, 14)]
     assert [(1.0, 0, "rule"), (0.0, -1, "straddle")] == decided("train assistant", chat, bounds)[1:]
     assert (2.0, 0, "straddle") == decided("train assistant weight 2; on straddle train", chat, bounds)[2]
+
+
+def test_a_batch_places_the_rows_of_a_layout_at_once() -> None:
+    program = compile_text("train assistant; mask user")
+    source = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    tokenizer = load_tokenizer("builtin").with_template(source)
+    template = tokenizer.template
+    talks = [("Hi " * n, f"Yes, {n} é") for n in range(1, 20)]
+    talks[7:7] = [("Hi", "", "Ho", "Yes"), ("Hi", "Yes", "Ho", "No")]
+    roles = ("user", "assistant") * 2
+    rows = [Conversation(messages=tuple({"role": r, "content": c} for r, c in zip(roles, talk))) for talk in talks]
+    for _ in range(3):  # the first rows of a shape are rendered in full
+        chats = tokenizer.encode_batch([template.render(row, in_other_words=False) for row in rows])
+        tables = [table_for(program, chat) for chat in chats]
+    groups, rest = by_layout([chat.chat.segments for chat in chats])
+    assert groups
+    assert rest
+    for group in groups:
+        places = starts_in([chats[at].chat.segments for at in group])
+        for at, starts in zip(group, places.tolist()):
+            assert [segment.start for segment in chats[at].chat.segments] == starts[:-1]
+            assert (starts[:-1], starts[1:]) == (tables[at].starts, tables[at].ends)
+    masks = mask_many(tables, chats)
+    for chat, found in zip(chats, masks):
+        whole = dataclasses.replace(chat.chat, segments=tuple(chat.chat.segments))
+        expected = apply_program(program, dataclasses.replace(chat, chat=whole))
+        for name in ("weights_T", "rules_T", "reasons_T", "segments_T"):
+            assert getattr(expected, name).tolist() == getattr(found, name).tolist()

@@ -129,7 +129,19 @@ class Cutter:
                 break
         return found
 
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._markers))
+
+    @cached_property
+    def _openings(self) -> frozenset[str]:
+        """The first characters of the markers that are removed."""
+        return frozenset(marker[0] for marker in self._markers if marker and not marker.isalnum())
+
     def _says_something(self, text: str) -> bool:
+        # A long text is no marker, and a text that begins with a letter mostly says something.
+        if len(text) > self._longest and text[0].isalnum() and text[0] not in self._openings:
+            return True
         if text in self._markers:
             return False
         word = _LETTER.search(text)

@@ -11,7 +11,7 @@ import itertools
 import operator
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 from policy_engine.chat.label.board import Labelled
 from policy_engine.chat.label.sources import Bit
@@ -60,9 +60,13 @@ class Layout:
         self._read = operator.itemgetter(*(kind.run for kind in kinds), -1) if kinds else lambda starts: starts[-1:]
         self._shifts = [(at, kind.shift) for at, kind in enumerate(kinds) if kind.shift]
 
+    def of_segments(self, run_numbers: Sequence[int]) -> list[int]:
+        """The number of the run in which each segment starts; behind the last one, the number of the text's end."""
+        return list(self._read(run_numbers))
+
     def starts_of(self, run_starts: Sequence[int]) -> list[int]:
         """The place where each segment starts, by those of runs; the end of the text is last."""
-        starts = list(self._read(run_starts))
+        starts = self.of_segments(run_starts)
         for at, shift in self._shifts:
             starts[at] += shift
         return starts
@@ -71,18 +75,27 @@ class Layout:
 class PlacedSegments(Sequence[Segment]):
     """The segments of one chat: a layout, and the place where each begins.
 
-    They are made into objects when asked for.
-
-    `starts` has one place more than there are segments, the end of the text.
+    They are made into objects when asked for, and so are their places: of most rows only the masks of a whole batch
+    ask for these, and work them out at once.
     """
 
-    __slots__ = ("_made", "_offsets", "layout", "starts")
+    __slots__ = ("_made", "_starts", "layout", "scan")
 
-    def __init__(self, layout: Layout, starts: list[int], offsets: list[int]) -> None:
+    def __init__(self, layout: Layout, scan: Scan) -> None:
         self.layout = layout
-        self.starts = starts
-        self._offsets = offsets
+        self.scan = scan
+        self._starts: list[int] | None = None
         self._made: tuple[Segment, ...] | None = None
+
+    @property
+    def starts(self) -> list[int]:
+        """The place where each segment starts.
+
+        There is one place more than there are segments, the end of the text.
+        """
+        if self._starts is None:
+            self._starts = self.layout.starts_of([0, *itertools.accumulate(self.scan.lengths)])
+        return self._starts
 
     def _all(self) -> tuple[Segment, ...]:
         if self._made is None:
@@ -90,14 +103,14 @@ class PlacedSegments(Sequence[Segment]):
         return self._made
 
     def _segment(self, at: int) -> Segment:
-        kind = self.layout.kinds[at]
+        kind, starts = self.layout.kinds[at], self.starts
         return Segment(
-            start=self.starts[at],
-            end=self.starts[at + 1],
+            start=starts[at],
+            end=starts[at + 1],
             part=kind.part,
             turn=kind.turn,
             field=kind.field,
-            field_start=self._offsets[kind.run] + kind.shift if kind.exact else 0,
+            field_start=self.scan.offsets[kind.run] + kind.shift if kind.exact else 0,
             field_exact=kind.exact,
             item=kind.item,
             call=kind.call,
@@ -135,17 +148,32 @@ class PlacedSegments(Sequence[Segment]):
         return (tuple, (self._all(),))
 
 
+class Frame(Protocol):
+    """The constant runs of many renderings, with slots between them."""
+
+    def shifts_of(self, layout: Layout) -> tuple[list[int], list[int]]:
+        """The start of each segment where all slots are empty, and the number of slots before it.
+
+        The last ones are of the end of the text.
+        """
+
+
 class Scan:
     """The runs of one rendering: a key of its shape, and the runs' lengths and offsets.
 
     `data` has the runs of data of the turns that are `watched`, each with its origin; of all turns if it is None.
     """
 
-    __slots__ = ("_starts", "data", "key", "lengths", "offsets", "text")
+    __slots__ = ("_starts", "data", "frame", "fronts", "key", "lengths", "offsets", "sizes", "text")
 
     def __init__(self, pieces: Sequence[tuple[str, Scaffold]], watched: Container[int | None] | None = ()) -> None:
         self.data: list[tuple[int, Origin]] = []
+        self.fronts: dict[int, tuple[int, int]] = {}
+        """The words of thinking in front of a content whose rest is a run: see `thinking.reading_of`."""
         self._starts: list[int] | None = None
+        self.sizes: tuple[int, ...] | None = None
+        """The characters in each slot of `frame`; None where the runs of other renderings are not known."""
+        self.frame: Frame | None = None
         key: list[Any] = []
         self.lengths = lengths = list[int]()
         self.offsets = offsets = list[int]()
@@ -195,6 +223,10 @@ class Scan:
         start = self.start_of(run)
         return self.text[start : start + self.lengths[run]]
 
+    def offset_of(self, run: int) -> int:
+        """The offset of a run in its field."""
+        return self.offsets[run]
+
     def start_of(self, run: int) -> int:
         """The place in the text where a run begins."""
         if self._starts is None:
@@ -215,11 +247,6 @@ def lay_out(pieces: Sequence[Labelled], bits: Sequence[Bit], text: str) -> Layou
             kinds.append(_kind(piece, index[id(piece.bit)]))
         last = piece
     return Layout(tuple(kinds), written_in(bits, text))
-
-
-def place(layout: Layout, lengths: Sequence[int], offsets: list[int]) -> PlacedSegments:
-    """The layout's segments where runs have these lengths."""
-    return PlacedSegments(layout, layout.starts_of([0, *itertools.accumulate(lengths)]), offsets)
 
 
 def _joins(a: Labelled, b: Labelled) -> bool:

@@ -34,8 +34,17 @@ from policy_engine.data.conversation import Conversation
 
 _SCALARS: Final = (type(None), bool, int, float)
 
-Printed = tuple[str, int, LostKind]
-"""A field that is printed: its name, its run and its kind."""
+
+class Printed(NamedTuple):
+    """A field that is printed."""
+
+    name: str
+    run: int
+    kind: LostKind
+    role: Any
+    """The role of its message."""
+    may_think: bool
+    """True if it is the content of a model's message, and all of it that is written is this run."""
 
 
 class Inside(NamedTuple):
@@ -65,7 +74,7 @@ class LostPlan:
 
     def lost(self, conversation: Conversation, scan: Scan) -> tuple[Unrendered, ...]:
         """The pieces that `unwritten` finds in a row."""
-        written, cutter, lengths = self._written, self._cutter, scan.lengths
+        written, cutter = self._written, self._cutter
         messages = conversation.messages
         found: list[Unrendered] = []
         search: Search | None = None
@@ -82,24 +91,37 @@ class LostPlan:
                     search = search or Search(written, scan, cutter)
                     found += search.message(turn, message)
                 continue
-            for name, run, kind in printed:
+            for name, run, kind, role, may_think in printed:
                 value = message[name]
-                if run == CHANGED and not is_shorter(written, turn, (name,), value, lengths):
+                if run == CHANGED and not is_shorter(written, turn, (name,), value, scan.lengths):
                     continue
-                size = lengths[run] if run >= 0 else -1
+                size = scan.lengths[run] if run >= 0 else -1
                 if size == len(value) or (not missing and size == len(value.strip())):
                     continue
                 # Another field may hold the same text: that is for the long way to find out.
                 if missing or len(message) != len(("role", "content")):
                     return unwritten(written, conversation, scan, cutter)
-                found += cut_out(written, (turn, (name,)), value, scan, cutter, kind=kind, role=message.get("role"))
+                front = scan.fronts.get(run) if may_think else None
+                if front is not None:  # `cut_out` would look for it again
+                    found.append(Unrendered(turn=turn, path=(name,), kind="reasoning", cut=front))
+                    continue
+                found += cut_out(written, (turn, (name,)), value, scan, cutter, kind=kind, role=role)
         found += self._beside
         found += [Unrendered(turn=None, path=(name,), kind="input") for name in conversation.unused]
         return tuple(found)
 
 
-def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cutter) -> LostPlan | None:
-    """The plan for rows of a conversation's shape; None where each row has to go the long way."""
+def plan_of(
+    written: Written,
+    conversation: Conversation,
+    scan: Scan,
+    cutter: Cutter,
+    whole: Mapping[int, tuple[int | None, Path]],
+) -> LostPlan | None:
+    """The plan for rows of a conversation's shape; None where each row has to go the long way.
+
+    `whole` are the runs that are a field of any such row as it is, by turn and path.
+    """
     beside: list[Unrendered] = []
     if conversation.tools and (None, "tools") not in written.fields:
         if written.loose:
@@ -110,7 +132,7 @@ def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cu
         return None
     steps = []
     for turn, message in enumerate(conversation.messages):
-        step = _step(written, turn, message)
+        step = _step(written, turn, message, cutter, whole)
         if step is None:
             return None
         if any(step):
@@ -119,7 +141,11 @@ def plan_of(written: Written, conversation: Conversation, scan: Scan, cutter: Cu
 
 
 def _step(
-    written: Written, turn: int, message: Mapping[str, Any]
+    written: Written,
+    turn: int,
+    message: Mapping[str, Any],
+    cutter: Cutter,
+    whole: Mapping[int, tuple[int | None, Path]],
 ) -> tuple[list[Printed], list[tuple[str, Unrendered]], Inside | None] | None:
     """The fields to compare, those that are lost if filled, and what is in its objects.
 
@@ -129,7 +155,7 @@ def _step(
     absent: list[tuple[str, Unrendered]] = []
     fields = {name: value for name, value in message.items() if name not in LABEL_FIELDS}
     if any(not isinstance(value, (str, *_SCALARS)) for value in fields.values()):
-        return [], [], _inside(written, turn, fields)
+        return [], [], _inside(written, turn, fields, whole)
     for name, value in fields.items():
         if not isinstance(value, str):
             continue
@@ -139,8 +165,10 @@ def _step(
             if not _is_surely_lost(written, turn, name, fields):
                 return None
             absent.append((name, Unrendered(turn=turn, path=(name,), kind=kind)))
-        else:
-            printed.append((name, run, kind))
+        elif whole.get(run) != (turn, (name,)):
+            thinks = name == "content" and message.get("role") in cutter.models
+            may_think = thinks and written.runs.get((turn, (name,))) == (run,)
+            printed.append(Printed(name, run, kind, message.get("role"), may_think))
     return printed, absent, None
 
 
@@ -153,13 +181,16 @@ def _is_surely_lost(written: Written, turn: int, name: str, fields: Mapping[str,
     return not written.loose and turn in written.turns and (turn, ()) not in written.paths
 
 
-def _inside(written: Written, turn: int, fields: Mapping[str, Any]) -> Inside:
+def _inside(
+    written: Written, turn: int, fields: Mapping[str, Any], whole: Mapping[int, tuple[int | None, Path]]
+) -> Inside:
     """The texts and objects of a message that is more than texts."""
     found = Inside([], [], True)
     is_all = not isinstance(fields.get("content"), list | tuple) and all(
         _add(found, written, turn, (name,), value, labels_of(kind_of(name))) for name, value in fields.items()
     )
-    return found._replace(is_all=is_all)
+    texts = [(path, run) for path, run in found.texts if run is None or whole.get(run) != (turn, path)]
+    return found._replace(texts=texts, is_all=is_all)
 
 
 def _add(found: Inside, written: Written, turn: int, path: Path, value: Any, labels: frozenset[str]) -> bool:
@@ -189,6 +220,7 @@ def _is_written(inside: Inside, turn: int, message: Mapping[str, Any], written: 
     if not inside.is_all:
         return False
     for path, run in inside.texts:
-        if len(field_value(message, path)) != (0 if run is None else scan.lengths[run]):
+        value = message[str(path[0])] if len(path) == 1 else field_value(message, path)
+        if len(value) != (0 if run is None else scan.lengths[run]):
             return False
     return all(is_whole(written, scan, turn, path) for path in inside.objects)

@@ -8,7 +8,9 @@ Which cuts of the content are thinking is not seen in the text, so it is read fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from policy_engine.chat.label.board import field_value
@@ -18,6 +20,7 @@ from policy_engine.chat.trace.origins import LOST
 Delimiters = Sequence[tuple[str, str]]
 """Pairs around thinking: `("<think>", "</think>")`."""
 _NO_TURNS: Final[frozenset[int]] = frozenset()
+_CONTENT: Final = ("content",)
 
 
 def thinking_in_content(
@@ -80,24 +83,47 @@ def _is_within(whole: str, open_: str, close: str, start: int, end: int) -> bool
     return opened < end if opened > closed else closed < 0
 
 
-def reading_of(scan: Scan, messages: Sequence[Mapping[str, object]], delimiters: Delimiters) -> tuple[bool, ...] | None:
+def reading_of(
+    scan: Scan,
+    messages: Sequence[Mapping[str, object]],
+    delimiters: tuple[tuple[str, str], ...],
+    front: Callable[[str, int, int], tuple[int, int] | None] | None = None,
+) -> tuple[bool, ...] | None:
     """All that labelling reads of thinking in a rendering: True for each run that is thinking.
 
     The runs are those of `scan.data`. None if the template printed a delimiter with the content: then the run is split
     where the delimiter is, and no two rows are split alike.
+
+    `front` is `Cutter.front_thinking`, and what it finds is kept in `scan.fronts`.
     """
     made = []
-    text, lengths, offsets = scan.text, scan.lengths, scan.offsets
+    by_first = _by_first(delimiters)
     for run, origin in scan.data:
-        start, size, offset = scan.start_of(run), lengths[run], offsets[run]
-        end = start + size
+        text, offset = scan.run_text(run), scan.offset_of(run)
         # The run itself holds a delimiter. One character is found in a tenth of the time that several take.
-        for pair in delimiters:
-            for marker in pair:
-                if text.find(marker[0], start, end) >= 0 and text.find(marker, start, end) >= 0:
-                    return None
+        for first, markers in by_first:
+            if first in text:
+                for marker in markers:
+                    if marker in text:
+                        return None
         whole = None
-        if origin.path[:1] == ("content",) and offset != LOST and origin.turn is not None:
+        if origin.path[:1] == _CONTENT and offset != LOST and origin.turn is not None:
             whole = field_value(messages[origin.turn], origin.path)
-        made.append(is_thinking(whole, delimiters, offset, offset + size))
+        if front is not None and origin.path == _CONTENT and isinstance(whole, str):
+            found = front(whole, offset, offset + len(text))
+            # What is behind the one block of thinking is none.
+            if found is not None:
+                scan.fronts[run] = found
+                made.append(False)
+                continue
+        made.append(is_thinking(whole, delimiters, offset, offset + len(text)))
     return tuple(made)
+
+
+@functools.lru_cache(maxsize=64)
+def _by_first(delimiters: tuple[tuple[str, str], ...]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The delimiters by their first character."""
+    found: dict[str, tuple[str, ...]] = {}
+    for marker in itertools.chain.from_iterable(delimiters):
+        found[marker[0]] = (*found.get(marker[0], ()), marker)
+    return tuple(found.items())

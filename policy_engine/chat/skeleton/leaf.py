@@ -7,13 +7,16 @@ Each field is one run of characters, and mostly each register too: then only len
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
-from typing import Any, Final
+import itertools
+import operator
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
 
 from policy_engine.chat.label.cut import Cutter
 from policy_engine.chat.label.dropped import unwritten
 from policy_engine.chat.label.layout import Layout, Scan
 from policy_engine.chat.label.lost_plan import LostPlan, plan_of
+from policy_engine.chat.label.written import Path
 from policy_engine.chat.segments import Unrendered
 from policy_engine.chat.skeleton.record import Recording
 from policy_engine.chat.skeleton.tape import Probe, Tape
@@ -31,85 +34,171 @@ Item = tuple[Constant | None, int, Origin | None]
 """A piece of a text: a constant, or a register and the field that it is."""
 
 
+class Slot(NamedTuple):
+    """A register in a text, between the constants around it."""
+
+    run: int
+    """Its run, where each register is one run."""
+    data: int
+    """Its place in `Leaf.data`."""
+    field: Origin | None
+    """The field that it is; None for what a step made."""
+
+
 class Leaf:
     """The end of a way: the pieces that it writes, and the layouts that they were seen to have."""
 
-    __slots__ = ("_plans", "data", "items", "layouts", "lengths", "offsets", "slots", "texts", "uses")
+    __slots__ = (
+        "_plans", "_read", "_shifts", "data", "items", "layouts", "lengths", "made", "offsets", "place", "slots",
+        "texts", "uses",
+    )  # fmt: skip
 
     def __init__(self, items: list[Item]) -> None:
         self.items = items
-        # The same once more for rows whose registers are one run each: where in these lists they go.
-        self.texts: list[str] = []
+        # The same once more for rows whose registers are one run each. Constants are at even places, and registers at
+        # odd ones, so that all of these are put in at once.
+        self.texts: list[str] = [""]
         self.lengths: list[int] = []
         self.offsets: list[int] = []
         self.data: list[tuple[int, Any]] = []
-        self.slots: list[tuple[int, int, int, int, Origin | None]] = []
+        self.slots: list[Slot] = []
+        registers: list[int] = []
         for constant, register, origin in items:
             text, lengths, offsets, data = constant or ("", (0,), (0,), ((0, origin),))
             if constant is None:
-                self.slots.append((len(self.texts), len(self.lengths), len(self.data), register, origin))
+                self.slots.append(Slot(len(self.lengths), len(self.data), origin))
+                registers.append(register)
+                self.texts += ("", "")
             self.data += [(len(self.lengths) + run, of) for run, of in data]
-            self.texts.append(text)
+            self.texts[-1] += text
             self.lengths += lengths
             self.offsets += offsets
+        self.made = [at for at, slot in enumerate(self.slots) if slot.field is None]
+        """The slots whose registers were made by steps."""
+        self._read = operator.itemgetter(*registers) if len(registers) > 1 else None
+        self.place = {slot.run: at for at, slot in enumerate(self.slots)}
+        """The slot of each run that is one."""
         self.layouts: dict[Any, Layout] = {}
         self.uses = 0
-        self._plans: dict[Layout, LostPlan | None] = {}
+        self._plans: dict[Any, LostPlan | None] = {}
+        self._shifts: dict[Layout, tuple[list[int], list[int]]] = {}
+
+    def pieces_of(self, registers: Sequence[Any]) -> tuple[Any, ...]:
+        """The content of each slot."""
+        if self._read is not None:
+            return self._read(registers)  # type: ignore[no-any-return]
+        return tuple([registers[register] for constant, register, _ in self.items if constant is None])
+
+    def shifts_of(self, layout: Layout) -> tuple[list[int], list[int]]:
+        """See `Frame`."""
+        found = self._shifts.get(layout)
+        if found is None:
+            starts = layout.starts_of([0, *itertools.accumulate(self.lengths)])
+            is_slot = [0] * len(self.lengths)
+            for slot in self.slots:
+                is_slot[slot.run] = 1
+            found = self._shifts[layout] = starts, layout.of_segments([0, *itertools.accumulate(is_slot)])
+        return found
 
     def keep(self, key: Any, layout: Layout) -> None:
         """Keeps the layout of a replay."""
         if len(self.layouts) >= _MOST_LAYOUTS:
             self.layouts.clear()
             self._plans.clear()
+            self._shifts.clear()
         self.layouts[key] = layout
 
     def lost(
         self, layout: Layout, conversation: Conversation, replay: Replay, cutter: Cutter
     ) -> tuple[Unrendered, ...]:
         """The pieces of a row that did not reach the text, as `unwritten` finds them."""
-        if layout in self._plans:
-            plan = self._plans.get(layout)  # another thread may just have forgotten all: None is the long way
+        # What is known of slots holds for rows that have a place for each of them.
+        key = layout if replay.sizes is not None else (layout, None)
+        if key in self._plans:
+            plan = self._plans.get(key)  # another thread may just have forgotten all: None is the long way
         else:
-            plan = self._plans[layout] = plan_of(layout.written, conversation, replay, cutter)
+            whole = self._whole if replay.sizes is not None else {}
+            plan = self._plans[key] = plan_of(layout.written, conversation, replay, cutter, whole)
         if plan is None:
             return unwritten(layout.written, conversation, replay, cutter)
         return plan.lost(conversation, replay)
 
+    @property
+    def _whole(self) -> dict[int, tuple[int | None, Path]]:
+        """The runs that are a field of the row as it is, by turn and path."""
+        return {slot.run: (slot.field.turn, slot.field.path) for slot in self.slots if slot.field is not None}
+
 
 class Replay(Scan):
-    """The text of a row as its rendering would write it, and the runs in it."""
+    """The text of a row as its rendering would write it, and the runs in it.
 
-    __slots__ = ("leaf",)
+    Of most rows nobody asks for lengths and offsets of runs: they are made when they are asked for.
+    """
+
+    __slots__ = ("_pieces", "_spans", "leaf")
 
     def __init__(self, leaf: Leaf, registers: Sequence[Any]) -> None:
-        self.leaf = leaf
+        self.leaf = self.frame = leaf
+        self.fronts = {}
         self._starts = None
+        self.sizes = None
         if not self._is_filled(registers):
             self._put_together(registers)
 
     def _is_filled(self, registers: Sequence[Any]) -> bool:
         """True if each register is one run, so that it has a place."""
         leaf = self.leaf
-        texts: list[str] = leaf.texts.copy()
-        self.key = key = list[Any]()
-        self.lengths = lengths = leaf.lengths.copy()
-        self.offsets = offsets = leaf.offsets.copy()
-        self.data = data = leaf.data.copy()
-        for text, run, at, register, field in leaf.slots:
-            piece = texts[text] = registers[register]
-            if field is not None:
-                lengths[run] = len(piece)
-                key.append(not piece)
-                continue
+        self._pieces = pieces = leaf.pieces_of(registers)
+        self.key = key = list[Any](map(operator.not_, pieces))
+        self._spans: dict[int, tuple[Origin, int]] = {}
+        """Origin and offset of each slot that was made by a step."""
+        for at in leaf.made:
+            piece = pieces[at]
             if type(piece) is not Traced or len(piece._r) != 1:
                 return False
             size, origin, offset = piece._r[0]
             if not isinstance(origin, Origin):
                 return False
-            lengths[run], offsets[run], data[at] = size, offset, (run, origin)
-            key.append(origin if size and offset != LOST else (origin, size > 0))
+            self._spans[at] = origin, offset
+            key[at] = origin if size and offset != LOST else (origin, size > 0)
+        texts = leaf.texts.copy()
+        texts[1::2] = pieces
         self.text = "".join(texts)
+        self.sizes = tuple(map(len, pieces))
         return True
+
+    def __getattr__(self, name: str) -> Any:
+        # An attribute of `Scan` that nobody asked for yet.
+        slots = self.leaf.slots
+        if name == "lengths":
+            self.lengths = self.leaf.lengths.copy()
+            for slot, size in zip(slots, self.sizes or ()):
+                self.lengths[slot.run] = size
+        elif name == "offsets":
+            self.offsets = self.leaf.offsets.copy()
+            for at, (_, offset) in self._spans.items():
+                self.offsets[slots[at].run] = offset
+        elif name == "data":
+            self.data = self.leaf.data.copy()
+            for at, (origin, _) in self._spans.items():
+                self.data[slots[at].data] = slots[at].run, origin
+        else:
+            raise AttributeError(name)
+        return object.__getattribute__(self, name)
+
+    def forget(self) -> None:
+        """Lets the pieces go: the text of a run is not asked for any more."""
+        self._pieces = ()
+
+    def run_text(self, run: int) -> str:
+        """The text of a run."""
+        at = None if self.sizes is None else self.leaf.place.get(run)
+        return super().run_text(run) if at is None else str.__str__(self._pieces[at])
+
+    def offset_of(self, run: int) -> int:
+        """The offset of a run in its field."""
+        at = None if self.sizes is None else self.leaf.place.get(run)
+        return super().offset_of(run) if at is None else self._spans[at][1] if at in self._spans else 0
 
     def _put_together(self, registers: Sequence[Any]) -> None:
         """Makes the runs piece by piece."""
@@ -156,9 +245,9 @@ class Replay(Scan):
             self.offsets.append(0)
         self.key.append(tuple(key))
 
-    def watch(self, turns: Container[int | None]) -> None:
+    def watch(self, turns: frozenset[int]) -> None:
         """Keeps of `data` the runs of these turns."""
-        self.data = [(run, origin) for run, origin in self.data if origin.turn in turns]
+        self.data = [(run, origin) for run, origin in self.data if origin.turn in turns] if turns else []
 
 
 def items_of(recording: Recording) -> list[Item]:

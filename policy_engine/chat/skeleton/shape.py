@@ -1,6 +1,6 @@
 """The shape of a conversation: all of it that a recording takes for granted.
 
-{"role": "user", "content": "Hi"}  ->  (("role", "content"), "user", (str, str))
+[{"role": "user", "content": "Hi"}]  ->  (None, ("user",), (2,), ("role", "content"), (str, str))
 
 Roles, keys, the types of values, truth values and the types of content parts are in the shape by value, and so are
 tools, documents and template arguments. Texts, numbers and what is in the arguments of a call are not: templates ask
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import marshal
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from policy_engine.data.conversation import Conversation
@@ -18,8 +19,9 @@ from policy_engine.data.conversation import Conversation
 OPAQUE: Final = "arguments"
 """The key of objects that are not part of a shape."""
 _MOST_INSIDE: Final = 4_000
-"""Values of one conversation that are looked at."""
-_TEXTS: Final = frozenset((str,) * count for count in range(1, 9))
+"""Values of one field that are looked at."""
+_DICT: Final = {dict}
+_TEXT: Final = {str}
 _SCALARS: Final = frozenset({str, int, float})
 _EXACT: Final = 2
 """The version of `marshal` whose bytes say type and value, and nothing of interned or shared objects."""
@@ -34,35 +36,32 @@ def shape_of(conversation: Conversation, read: Mapping[str, Any]) -> Any | None:
 
     None for one with other than plain JSON data in it. `read` are the template arguments that the template reads.
     """
-    parts: list[Any] = []
+    messages: Any = conversation.messages
+    if set(map(type, messages)) != _DICT:
+        return None
+    # Message by message it would take three times as long.
+    values = list(chain.from_iterable(map(dict.values, messages)))
+    kinds = tuple(map(type, values))
+    inside: list[Any] = []
+    beside = None
     try:
-        for message in conversation.messages:
-            if type(message) is not dict:
-                return None
-            kinds = tuple(map(type, message.values()))
-            role = message.get("role")
-            if type(role) is not str:
-                return None
-            parts += (tuple(message), role, kinds)
-            if kinds not in _TEXTS:
-                parts.append(_inside(message.values()))
-        beside = None
+        roles = tuple([message["role"] for message in messages])
+        if set(map(type, roles)) != _TEXT:
+            return None
+        if kinds.count(str) != len(kinds):
+            for kind, value in zip(kinds, values):
+                if kind is not str:
+                    most = len(inside) + _MOST_INSIDE
+                    _add(value, inside, most)
         if conversation.tools is not None or conversation.documents is not None or read:
             given: Any = (conversation.tools, conversation.documents, sorted(read.items()))
             beside = marshal.dumps(given, _EXACT)
-    except (_NoShape, ValueError, TypeError, RecursionError):
+    except (_NoShape, KeyError, ValueError, TypeError, RecursionError):
         return None
-    return (beside, *parts)
+    return beside, roles, tuple(map(len, messages)), tuple(chain.from_iterable(messages)), kinds, tuple(inside)
 
 
-def _inside(values: Any) -> tuple[Any, ...]:
-    out: list[Any] = []
-    for value in values:
-        _add(value, out)
-    return tuple(out)
-
-
-def _add(value: Any, out: list[Any]) -> None:
+def _add(value: Any, out: list[Any], most: int) -> None:
     kind = type(value)
     if kind in _SCALARS:
         out.append(kind)
@@ -79,14 +78,14 @@ def _add(value: Any, out: list[Any]) -> None:
             elif key == "type" and type(item) is str:
                 out.append((item,))
             else:
-                _add(item, out)
+                _add(item, out, most)
     elif kind is list:
         out += (kind, len(value))
         for item in value:
-            _add(item, out)
+            _add(item, out, most)
     else:
         raise _NoShape
-    if len(out) > _MOST_INSIDE:
+    if len(out) > most:
         raise _NoShape
 
 

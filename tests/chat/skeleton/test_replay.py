@@ -212,7 +212,7 @@ def plant(template: ChatTemplate) -> None:
             if node.leaf is not None:
                 (text, *rest), register, origin = node.leaf.items[0]
                 node.leaf.items[0] = ((text.upper(), *rest), register, origin)
-                node.leaf.texts[0] = text.upper()
+                node.leaf.texts[0] = node.leaf.texts[0].upper()
                 planted += 1
     assert planted
 

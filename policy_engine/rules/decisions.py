@@ -64,7 +64,7 @@ class PieceTable:
 
 
 class PlacedTable(PieceTable):
-    """A table with a piece for each segment of a layout, which makes places when they are asked for.
+    """A table with a piece for each segment of a layout; places are made when asked for.
 
     `never` are the first and the last piece of each range.
     """

@@ -61,7 +61,7 @@ class Layout:
         self._shifts = [(at, kind.shift) for at, kind in enumerate(kinds) if kind.shift]
 
     def of_segments(self, run_numbers: Sequence[int]) -> list[int]:
-        """The number of the run in which each segment starts; behind the last one, the number of the text's end."""
+        """The number of the run in which each segment starts, and the text's end behind them."""
         return list(self._read(run_numbers))
 
     def starts_of(self, run_starts: Sequence[int]) -> list[int]:

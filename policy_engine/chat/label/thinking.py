@@ -111,7 +111,7 @@ def reading_of(
             whole = field_value(messages[origin.turn], origin.path)
         if front is not None and origin.path == _CONTENT and isinstance(whole, str):
             found = front(whole, offset, offset + len(text))
-            # What is behind the one block of thinking is none.
+            # The text behind the one block of thinking is not thinking.
             if found is not None:
                 scan.fronts[run] = found
                 made.append(False)

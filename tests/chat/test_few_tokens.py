@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ class Own:
         self._backend = backend
         self._wrong = wrong
 
-    def encode_batch(self, texts: list[str]) -> list[Any]:
+    def encode_batch(self, texts: Sequence[str]) -> list[Any]:
         found = [self._backend.encode(text, add_special_tokens=False).ids for text in texts]
         return [[*ids[:-1], 0] if text == self._wrong else ids for text, ids in zip(texts, found)]
 

@@ -5,8 +5,8 @@
     merges kept          H i   t h   h e   Ġ t   Ġt h   …              those that make such a token, in their order
 
 Byte-level BPE joins neighbours, so that a token which is not in the text is never made, and neither is a part of it:
-the ids are those of the whole tokenizer. It is made in a tenth of the time that loading the whole one takes, and is what
-a fast backend is compared with on a text now and then.
+the ids are those of the whole tokenizer. It is made in a tenth of the time that loading the whole one takes, and
+is what a fast backend is compared with on a text now and then.
 """
 
 from __future__ import annotations

@@ -87,7 +87,9 @@ class Later:
         """The compiled method, of an instance or of a class."""
         method = self.make()
         # With `slots=True` a class is made twice, and the second has what was put into the first.
-        cls = next(c for c in owner.__mro__ if c.__dict__.get(self.name) is self)
-        method.__qualname__ = f"{cls.__qualname__}.{self.name}"
-        setattr(cls, self.name, method)
+        cls = next((c for c in owner.__mro__ if c.__dict__.get(self.name) is self), None)
+        # None if another thread was first, whose method does the same.
+        if cls is not None:
+            method.__qualname__ = f"{cls.__qualname__}.{self.name}"
+            setattr(cls, self.name, method)
         return method.__get__(instance, owner)

@@ -134,12 +134,7 @@ def test_merges_that_fit_no_lines(pair: tuple[str, str]) -> None:
     assert compact_form(backend, backend.to_str().encode()) is None
 
 
-def test_files_that_make_another_backend_give_no_ids(
-    saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The run that first reads vocabulary and merges compares, and keeps the whole file where they differ."""
-    path = saved("byte-roberta")
-    expected = facts(load_tokenizer(path))
+def leave_a_merge_out(monkeypatch: pytest.MonkeyPatch) -> None:
     cut = keep.vocabulary_and_merges
 
     def without_a_merge(text: bytes) -> tuple[bytes, bytes]:
@@ -147,6 +142,35 @@ def test_files_that_make_another_backend_give_no_ids(
         return vocabulary, merges[: merges.rindex(b"\n", 0, -1) + 1]
 
     monkeypatch.setattr(keep, "vocabulary_and_merges", without_a_merge)
+
+
+def test_the_thread_that_loads_does_not_ask_for_the_real_tokenizer(
+    saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.10 and 3.11 have one lock for it, and a thread that has it may wait for the one that loads."""
+    path = saved("byte-roberta")
+    leave_a_merge_out(monkeypatch)
+    load_tokenizer(path, cache=True)
+    (entry,) = folder.iterdir()
+    threads = []
+
+    def load_real(name: str) -> Any:
+        threads.append(threading.current_thread())
+        return load.load_transformers(name)
+
+    own = cached(entry.name, path, load_real)
+    assert own is not None
+    assert own.backend_tokenizer is not None
+    assert threads == [threading.current_thread()]
+
+
+def test_files_that_make_another_backend_give_no_ids(
+    saved: Callable[[str], str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run that first reads vocabulary and merges compares, and keeps the whole file where they differ."""
+    path = saved("byte-roberta")
+    expected = facts(load_tokenizer(path))
+    leave_a_merge_out(monkeypatch)
     for files in (COMPACT, COMPACT, ("tokenizer.json",), ("tokenizer.json",)):
         tok = load_tokenizer(path, cache=True)
         (entry,) = folder.iterdir()

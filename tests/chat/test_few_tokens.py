@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from benchmarks.corpus import real_conversations
 from policy_engine.chat.loading import load_tokenizer
@@ -34,11 +36,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield made
 
 
-def proven(name: str, folder: Path) -> str:
+def proven(name: str, folder: Path, made: PreTrainedTokenizerFast | None = None) -> str:
     """The path of a tokenizer whose files in the cache a run has read before."""
     path = folder / name
     if not path.exists():
-        support.load(name).save_pretrained(path)
+        (made or support.load(name)).save_pretrained(path)
         for _ in range(2):
             _ = load_tokenizer(str(path), cache=True).tokenizer.backend_tokenizer
     return str(path)
@@ -76,6 +78,37 @@ def test_texts_that_the_normalizer_changes_are_for_the_whole_tokenizer(folder: P
     own = kept(proven("qwen", folder))
     assert few_tokens.few_tokens(own, "\u00e9") is not None
     assert few_tokens.few_tokens(own, "e\u0301") is None
+
+
+def test_bytes_without_a_token_are_for_the_whole_tokenizer(folder: Path) -> None:
+    """It leaves them out, and merges what is beside them."""
+    made = Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    loaded = PreTrainedTokenizerFast(tokenizer_object=made, chat_template="{{ messages[0].content }}")
+    own = kept(proven("gaps", folder, loaded))
+    few = few_tokens.few_tokens(own, "ab")
+    assert few is not None
+    assert few.encode("ab") == own.backend_tokenizer.encode("axb").ids == [2]
+    assert few_tokens.few_tokens(own, "axb") is None
+
+
+@pytest.mark.parametrize(("raised", "is_left"), [("PanicException", True), ("Interrupted", False)])
+def test_texts_that_panic_are_for_the_whole_tokenizer(
+    raised: str, is_left: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error = type(raised, (BaseException,), {})
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(few_tokens, "few_tokens", fail)
+    own = kept(proven("byte-trim", folder))
+    if is_left:
+        assert not few_tokens.gives_same(own, ["Hello"], [[1]])
+        return
+    with pytest.raises(error):
+        few_tokens.gives_same(own, ["Hello"], [[1]])
 
 
 def test_damaged_or_unproven_files_are_not_read(folder: Path) -> None:

@@ -174,3 +174,11 @@ def test_ranks_are_made_for_the_cache(tmp_path: Path, monkeypatch: pytest.Monkey
     assert GigatokenBackend.of(definition).form == ranks_form(definition)
     monkeypatch.setenv(cache.FOLDER_VARIABLE, "off")
     assert GigatokenBackend.of(definition).form == definition
+
+
+def test_ranks_without_room_for_their_file_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    definition = tokenizer_of(VOCABULARY, MERGES).to_str().encode()
+    monkeypatch.setenv(cache.FOLDER_VARIABLE, str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
+    made = GigatokenBackend.of(definition)
+    assert (made.form, [ids.tolist() for ids in made.encode_batch(["ab"])]) == (definition, [[256]])

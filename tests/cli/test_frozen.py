@@ -186,3 +186,19 @@ def test_methods_are_compiled_when_they_are_first_asked_for(
     assert ([] if at_once else ["__init__", "__eq__"]) == compiling
     assert isinstance(kept.__dict__["__eq__"], FunctionType)
     assert isinstance(kept.__dict__["__hash__"], FunctionType if at_once else Later)
+
+
+def test_two_threads_may_ask_for_a_method_at_once() -> None:
+    others = ["another thread, which is done first"]
+
+    def make() -> FunctionType:
+        if others:
+            others.clear()
+            assert Asked().number() == 3
+        return lambda self: 3  # type: ignore[return-value]
+
+    class Asked:
+        number: Any = Later("number", make)
+
+    assert Asked().number() == 3
+    assert isinstance(Asked.__dict__["number"], FunctionType)

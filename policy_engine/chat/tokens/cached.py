@@ -129,6 +129,9 @@ class CachedTokenizer:
         names = (BACKEND,) if BACKEND in self.entry.meta["files"] else COMPACT
         is_whole = all(map(self.entry.is_whole, names))
         found = in_own_thread(self._proven) if is_whole else None
+        # Not on that thread: whoever loads `real` waits for it, with a lock on `real` in Python 3.10 and 3.11.
+        if found is None and is_whole and not self._is_proven:
+            self._keep_plainly()
         # Of the real one, truncation and padding may be on, as its file has them.
         return as_called(self.real.backend_tokenizer if found is None else found, self)
 
@@ -138,13 +141,16 @@ class CachedTokenizer:
         Where `COMPACT` is read for the first time, what it makes is compared with the backend's `tokenizer.json`.
         """
         made = load_backend(self.entry.folder, self.added_tokens_decoder.items())
-        if BACKEND in self.entry.meta["files"] or self.entry.is_proven:
+        if self._is_proven:
             return made
         if made is not None and hashlib.sha256(made.to_str().encode()).hexdigest() == self.backend_digest:
             self.entry.set_proven()
             return made
-        self._keep_plainly()
         return None
+
+    @property
+    def _is_proven(self) -> bool:
+        return BACKEND in self.entry.meta["files"] or self.entry.is_proven
 
     def _keep_plainly(self) -> None:
         """Puts the backend's `tokenizer.json` in the place of files that make another backend."""
@@ -218,12 +224,20 @@ def load_backend(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any 
         if (folder / BACKEND).exists():
             return Tokenizer.from_file(str(folder / BACKEND))
         return load_compact(folder, added)
-    # tokenizers raises plain Exception, also where another process removed the files meanwhile, and where Rust panics
-    # something that is only a BaseException.
+    # Also where another process removed the files meanwhile.
     except BaseException as error:
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not is_refusal(error):
             raise
         return None
+
+
+def is_refusal(error: BaseException) -> bool:
+    """True for what `tokenizers` raises: plain Exception, and where Rust panics something that is none.
+
+    >>> is_refusal(Exception("stack overflow")), is_refusal(KeyboardInterrupt())
+    (True, False)
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
 
 
 def load_compact(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any | None:

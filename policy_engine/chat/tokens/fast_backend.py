@@ -10,6 +10,7 @@ finds a backend that differs on a kind of text that is common; it does not prove
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tempfile
 import zlib
@@ -217,7 +218,10 @@ class GigatokenBackend:
         # To make ranks takes longer than they save, once: they are for the cache, and for the runs after this one.
         ranks = None if cache_folder() is None else ranks_form(definition)
         give_back()
-        return cls(ranks or definition)
+        if ranks is not None:
+            with contextlib.suppress(OSError):  # no room for its file
+                return cls(ranks)
+        return cls(definition)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.form,)

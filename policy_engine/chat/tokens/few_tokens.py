@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import byte_of_char
-from policy_engine.chat.tokens.cached import MERGES, PIECES, REST, CachedTokenizer, added_to
+from policy_engine.chat.tokens.cached import MERGES, PIECES, REST, CachedTokenizer, added_to, is_refusal
 from policy_engine.chat.tokens.nfc import is_kept
 
 MOST_TEXTS: Final = 8
@@ -50,8 +50,10 @@ def gives_same(tokenizer: Any, texts: Sequence[str], found: Sequence[Any]) -> bo
             few = few_tokens(tokenizer, text)
             if few is None or few.encode(text) != list(ids):
                 return False
-    except Exception:  # what tokenizers raises: the whole tokenizer says what is wrong
-        return False
+    except BaseException as error:
+        if not is_refusal(error):
+            raise
+        return False  # the whole tokenizer says what is wrong
     return True
 
 
@@ -59,7 +61,7 @@ def few_tokens(tokenizer: CachedTokenizer, text: str) -> FewTokens | None:
     """The tokens of one text, out of the cache.
 
     None where only the whole tokenizer is sure to give the same ids: another kind of tokenizer, a text that its
-    normalizer may change, a very long one; or files that are damaged.
+    normalizer may change, one with a byte that has no token, a very long one; or files that are damaged.
     """
     entry, table = tokenizer.entry, None if tokenizer.pipeline is None else tokenizer.pipeline.table
     names = (REST, MERGES, PIECES)
@@ -81,6 +83,9 @@ def few_tokens(tokenizer: CachedTokenizer, text: str) -> FewTokens | None:
     tokens = {
         i: pieces[int(ends[i] - lengths[i]) : int(ends[i])].decode("latin-1").translate(_CHAR_OF_BYTE) for i in kept
     }
+    # A byte without a token is left out, and its neighbours may merge to what is not in the text.
+    if sum(len(token) == 1 for token in tokens.values()) < len(set(data)):
+        return None
     return FewTokens(made_of, tokens, merges, tokenizer)
 
 

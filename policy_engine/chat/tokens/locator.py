@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from policy_engine.chat.tokens.byte_lengths import ByteTable, Ranges, array_of, tables_of_slow
-from policy_engine.chat.tokens.cached import CachedTokenizer, as_called
+from policy_engine.chat.tokens.cached import CachedTokenizer, as_called, is_refusal
 from policy_engine.chat.tokens.fast_backend import (
     SAMPLED,
     SAMPLED_FIRST,
@@ -368,8 +368,7 @@ def _encodings(encode: Any, texts: list[str]) -> list[Any]:
     try:
         return list(interruptible(lambda given: encode(given, add_special_tokens=False), texts))
     except BaseException as error:
-        # tokenizers raises plain Exception, and where Rust panics something that is only a BaseException.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        if not is_refusal(error):
             raise
         if len(texts) != 1:
             return [_encodings(encode, [text])[0] for text in texts]

@@ -23,7 +23,7 @@ DATASET_KEYS: Final = _SOURCES | _LAYOUT | {"ranking", "subset", "split", "folde
 
 def _lists_datasets(given: Mapping[str, Any]) -> bool:
     entries = [set(value) if isinstance(value, Mapping) else set() for value in given.values()]
-    # An entry may lack its source, or misspell it; then all its other keys have to be those of an entry.
+    # An entry may lack its source; then all its keys have to be those of an entry.
     told = all(entry & _SOURCES or (entry and entry <= DATASET_KEYS) for entry in entries)
     return told and any(entry & (_SOURCES | _LAYOUT) for entry in entries)
 

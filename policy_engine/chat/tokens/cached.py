@@ -232,7 +232,9 @@ def load_backend(folder: Path, added: Iterable[tuple[int, CachedToken]]) -> Any 
 
 
 def is_refusal(error: BaseException) -> bool:
-    """True for what `tokenizers` raises: plain Exception, and where Rust panics something that is none.
+    """True for what `tokenizers` raises: plain Exception, and the panics of Rust.
+
+    A panic is only a BaseException, of a class that cannot be imported.
 
     >>> is_refusal(Exception("stack overflow")), is_refusal(KeyboardInterrupt())
     (True, False)

@@ -294,16 +294,14 @@ class _Straddles:
 
     def __init__(self, table: PieceTable, tokenized: TokenizedChat, setting: str) -> None:
         self._table = table
-        # A table may make them each time that they are asked for.
-        self._ends, self._segments = table.ends, table.segments
         self._tokenized = tokenized
         self._setting = setting
 
     def decide(self, token: int) -> tuple[float, int] | None:
         """Weight and rule (-1: none) of a token that straddles; None if its characters agree."""
         # Pieces have no gap between them, so their ends alone say which of them a token touches.
-        first = bisect_right(self._ends, int(self._tokenized.starts_T[token]))
-        last = bisect_left(self._ends, int(self._tokenized.ends_T[token]))
+        first = bisect_right(self._table.ends, int(self._tokenized.starts_T[token]))
+        last = bisect_left(self._table.ends, int(self._tokenized.ends_T[token]))
         weights = self._table.weights[first : last + 1]
         two_messages = self._mixes_messages(first, last)
         # All sides masked, or trained alike, by whichever rules.
@@ -326,7 +324,7 @@ class _Straddles:
 
     def _mixes_messages(self, first: int, last: int) -> bool:
         segments = self._tokenized.chat.segments
-        touched = self._segments[first : last + 1]
+        touched = self._table.segments[first : last + 1]
         placed = placed_of(segments)
         key = None if placed is None else (placed.layout, touched[0], touched[-1])
         known = None if key is None else _MIXING.get(key)

@@ -6,6 +6,7 @@ header) with weight 0 by default, 22 to 24 (`Hi`) with weight 1 by rule 0, and t
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 from policy_engine.core.facts import Placed
@@ -69,7 +70,7 @@ class PlacedTable(PieceTable):
     `never` are the first and the last piece of each range.
     """
 
-    __slots__ = ("_never", "_placed")
+    __slots__ = ("__dict__", "_never", "_placed")  # what is made is kept in `__dict__`
     _never: tuple[tuple[int, int], ...]
     _placed: Placed
 
@@ -79,22 +80,22 @@ class PlacedTable(PieceTable):
         for name, value in (("_placed", placed), ("weights", weights), ("rules", rules), ("_never", never)):
             object.__setattr__(self, name, value)
 
-    @property
+    @functools.cached_property
     def starts(self) -> list[int]:
         """The first character of each piece."""
         return self._placed.starts[:-1]
 
-    @property
+    @functools.cached_property
     def ends(self) -> list[int]:
         """One past the last character of each piece."""
         return self._placed.starts[1:]
 
-    @property
+    @functools.cached_property
     def segments(self) -> list[int]:
         """The segment of each piece."""
         return list(range(len(self.weights)))
 
-    @property
+    @functools.cached_property
     def never(self) -> tuple[tuple[int, int], ...]:
         """The character ranges that a `never` guard covers."""
         starts = self._placed.starts

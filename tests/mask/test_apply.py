@@ -305,6 +305,10 @@ def test_a_batch_places_the_rows_of_a_layout_at_once() -> None:
         for at, starts in zip(group, places.tolist()):
             assert [segment.start for segment in chats[at].chat.segments] == starts[:-1]
             assert (starts[:-1], starts[1:]) == (tables[at].starts, tables[at].ends)
+    # Explanations ask for them piece by piece.
+    for table in tables:
+        for name in ("starts", "ends", "segments", "never"):
+            assert getattr(table, name) is getattr(table, name)
     masks = mask_many(tables, chats)
     for chat, found in zip(chats, masks):
         whole = dataclasses.replace(chat.chat, segments=tuple(chat.chat.segments))

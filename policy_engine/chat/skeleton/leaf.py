@@ -168,23 +168,25 @@ class Replay(Scan):
         return True
 
     def __getattr__(self, name: str) -> Any:
-        # An attribute of `Scan` that nobody asked for yet.
-        slots = self.leaf.slots
+        # An attribute of `Scan` that nobody asked for yet. Only a whole list is kept: another thread may ask meanwhile.
+        found: list[Any]
         if name == "lengths":
-            self.lengths = self.leaf.lengths.copy()
-            for slot, size in zip(slots, self.sizes or ()):
-                self.lengths[slot.run] = size
+            found = self.leaf.lengths.copy()
+            for slot, size in zip(self.leaf.slots, self.sizes or ()):
+                found[slot.run] = size
         elif name == "offsets":
-            self.offsets = self.leaf.offsets.copy()
+            found = self.leaf.offsets.copy()
             for at, (_, offset) in self._spans.items():
-                self.offsets[slots[at].run] = offset
+                found[self.leaf.slots[at].run] = offset
         elif name == "data":
-            self.data = self.leaf.data.copy()
+            found = self.leaf.data.copy()
             for at, (origin, _) in self._spans.items():
-                self.data[slots[at].data] = slots[at].run, origin
+                slot = self.leaf.slots[at]
+                found[slot.data] = slot.run, origin
         else:
             raise AttributeError(name)
-        return object.__getattribute__(self, name)
+        setattr(self, name, found)
+        return found
 
     def forget(self) -> None:
         """Lets the pieces go: the text of a run is not asked for any more."""

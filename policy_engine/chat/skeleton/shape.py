@@ -46,7 +46,9 @@ def shape_of(conversation: Conversation, read: Mapping[str, Any]) -> Any | None:
     beside = None
     try:
         roles = tuple([message["role"] for message in messages])
-        if set(map(type, roles)) != _TEXT:
+        keys = tuple(chain.from_iterable(messages))
+        # As a key, `1` equals `True`, and templates write the two differently.
+        if set(map(type, roles + keys)) != _TEXT:
             return None
         if kinds.count(str) != len(kinds):
             for kind, value in zip(kinds, values):
@@ -58,7 +60,7 @@ def shape_of(conversation: Conversation, read: Mapping[str, Any]) -> Any | None:
             beside = marshal.dumps(given, _EXACT)
     except (_NoShape, KeyError, ValueError, TypeError, RecursionError):
         return None
-    return beside, roles, tuple(map(len, messages)), tuple(chain.from_iterable(messages)), kinds, tuple(inside)
+    return beside, roles, tuple(map(len, messages)), keys, kinds, tuple(inside)
 
 
 def _add(value: Any, out: list[Any], most: int) -> None:

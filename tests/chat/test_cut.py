@@ -144,11 +144,20 @@ def test_numbers_and_truth_values_of_calls(arguments: Any, asked: str, found: li
     ]
 
 
-def test_thinking_in_front_is_what_all_cuts_of_it_are() -> None:
-    delimiters = (("<think>", "</think>"),)
+@pytest.mark.parametrize(
+    ("delimiters", "others"),
+    [
+        ((("<think>", "</think>"),), ()),
+        ((("<think>", "</think>"), ("[THINK]", "[/THINK]")), ("[THINK]", "[/THINK]")),
+        ((("[THINK]", "[/THINK]"), ("<think>", "</think>")), ("[THINK]",)),
+    ],
+)
+def test_thinking_in_front_is_what_all_cuts_of_it_are(
+    delimiters: tuple[tuple[str, str], ...], others: tuple[str, ...]
+) -> None:
     cutter = Cutter(words=frozenset({"</think>"}), delimiters=delimiters, models=frozenset())
     found = 0
-    for pieces in itertools.product(["<think>", "</think>", "Plan. ", "\n", "Here."], repeat=5):
+    for pieces in itertools.product(["<think>", "</think>", "Plan. ", "\n", "Here.", *others], repeat=5):
         whole = "".join(pieces)
         for start in itertools.accumulate(map(len, pieces[:-1])):
             front = cutter.front_thinking(whole, start, len(whole))

@@ -104,6 +104,14 @@ class Cutter:
             text = value[low:at].strip()
             if not text or not self._says_something(text) or value[rest:start].strip():
                 return None
+            # Another pair's delimiter would cut the block in two.
+            if len(self.delimiters) > 1 and any(
+                value.find(marker, 0, start + len(marker) - 1) >= 0
+                for pair in self.delimiters
+                if pair != (open_, close)
+                for marker in pair
+            ):
+                return None
             low = value.index(text, low)
             return low, low + len(text)
         return None

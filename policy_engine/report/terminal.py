@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,6 @@ from policy_engine.core.vocabulary import Reason
 from policy_engine.core.wording import counted, share
 from policy_engine.lang.checked import CheckedRule
 from policy_engine.mask.unrendered import lost_piece
-from policy_engine.report.fold import fits, folded
 from policy_engine.report.rules import rule_table
 from policy_engine.report.styles import (
     AGAINST,
@@ -45,6 +45,8 @@ MARKS = {
     "straddle": ("⟨", "⟩"),
 }
 """Marks around text where there is no colour: trained tokens, and tokens masked because they straddle."""
+_NARROW = re.compile(f"[ -~─×{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
+"""Text whose characters take one column each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,13 +135,13 @@ def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[R
     # Without colours a style changes nothing, so all lines go to rich as one text.
     if console.color_system is None:
         plain = "".join(text for text, _ in pieces)
-        yield Segment("\n".join(folded(plain, console, width)) + "\n")
+        yield Segment("\n".join(_folded(plain.split("\n"), console, width)) + "\n")
         return
     line: list[Styled] = []
     for text, style in (*pieces, ("\n", "")):
         for number, part in enumerate(text.split("\n")):
             if number:
-                if fits("".join(own for own, _ in line), width):
+                if _fits("".join(own for own, _ in line), width):
                     yield from (Segment(own, console.get_style(name) if name else None) for own, name in line)
                     yield Segment.line()
                 else:
@@ -147,6 +149,19 @@ def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[R
                 line = []
             if part:
                 line.append((part, style))
+
+
+def _folded(lines: Iterable[str], console: Console, width: int) -> Iterator[str]:
+    for line in lines:
+        if _fits(line, width):
+            yield line
+        else:
+            yield from (own.plain for own in Text(line).wrap(console, width, overflow="fold"))
+
+
+def _fits(line: str, width: int) -> bool:
+    # A wide character takes two columns, so that only plain lines are known to fit by their length.
+    return len(line) <= width and _NARROW.fullmatch(line) is not None
 
 
 def _turn_text(turn: TurnView, color_by: ColorBy, marks: bool, ids: bool) -> list[Styled]:

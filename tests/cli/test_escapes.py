@@ -8,11 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.text import Text
 
-from policy_engine.cli.reporters.console import _COMMAND, without_commands
+from policy_engine.cli.reporters.console import without_commands
 from policy_engine.report.visible import on_one_line, spelled
 from tests.cli.support import GOOD, Ran, cli, write_policy
 from tests.cli.test_main import VERBS
@@ -189,13 +187,6 @@ def test_a_defect_of_ours_prints_no_data_raw(monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_commands_of_build_logs(text: str, shown: str) -> None:
     assert shown == without_commands(text)
-
-
-@given(st.lists(st.sampled_from(["\x1b[1m", "\x1b[0;3m", "::a", "##[", *": #\n\r\ta"])).map("".join))
-def test_commands_are_found_line_by_line(text: str) -> None:
-    """A command is at the start of a line, wherever the spaces and styles before it begin."""
-    whole = _COMMAND.sub(lambda match: f"{match[1] or ''}<U+{ord(match[0][-1]):04X}>", text)
-    assert whole == without_commands(text)
 
 
 def test_styles_stay_where_they_are_on_one_line() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
@@ -18,7 +17,6 @@ from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.core.choices import ColorBy
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.report import styles
-from policy_engine.report.fold import fits, folded
 from policy_engine.report.terminal import Legend, RowText, _lines
 from policy_engine.report.view import row_view, run_view
 from policy_engine.report.visible import _UNSAFE, one_line, spelled, visible
@@ -213,28 +211,6 @@ def test_lines_are_folded_as_rich_folds_them(pieces: list[tuple[str, str]]) -> N
     for color in (False, True):
         whole = Text.assemble(*pieces, overflow="fold", no_wrap=False)
         assert render(whole, color=color, width=12) == render(Lines(), color=color, width=12)
-
-
-@given(
-    st.lists(
-        st.sampled_from(
-            ["a", "bc", "wörter", "—", "twelveletter", "a-longer-one", " ", "  ", " " * 11, "\n", "漢", "\t"]
-        )
-    ),
-    st.integers(2, 14),
-)
-def test_texts_are_folded_as_rich_folds_them(words: list[str], width: int) -> None:
-    text, console = "".join(words), Console()
-    expected = [own.plain for line in text.split("\n") for own in Text(line).wrap(console, width, overflow="fold")]
-    assert expected == list(folded(text, console, width))
-
-
-def test_characters_that_are_taken_for_narrow_are_so_for_rich() -> None:
-    narrow = [c for c in map(chr, range(sys.maxunicode + 1)) if fits(c, 1)]
-    assert len(narrow) > 1_000
-    assert {1} == set(map(cell_len, narrow))
-    # Rich folds at other spaces too.
-    assert [" "] == [c for c in narrow if c.isspace()]
 
 
 def test_printable_text_has_nothing_to_spell_out() -> None:

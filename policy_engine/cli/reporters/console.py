@@ -30,9 +30,6 @@ _STYLE = r"(?:\x1b\[[0-9;]*m)*"
 # Build logs of GitHub read a line that begins with `::name` as a command, and `##[` anywhere; those of Azure `##vso[`.
 _COMMAND = re.compile(rf"(?m)^({_STYLE}\s*{_STYLE}):(?=:[A-Za-z])|#(?=#(?:vso|teamcity)?\[)")
 
-_PAIR = re.compile("::|##")
-"""Every command has one of them."""
-
 
 @dataclass(frozen=True)
 class Block:
@@ -94,16 +91,4 @@ def without_commands(text: str) -> str:
     >>> without_commands("::error::x")
     '<U+003A>:error::x'
     """
-    made, done = [], 0
-    # To look for whole commands in all lines takes several times as long.
-    while found := _PAIR.search(text, done):
-        start = text.rfind("\n", done, found.start()) + 1 or done
-        end = text.find("\n", found.end())
-        end = len(text) if end < 0 else end
-        made += [text[done:start], _COMMAND.sub(_spelled_out, text[start:end])]
-        done = end
-    return "".join([*made, text[done:]])
-
-
-def _spelled_out(match: re.Match[str]) -> str:
-    return f"{match[1] or ''}<U+{ord(match[0][-1]):04X}>"
+    return _COMMAND.sub(lambda match: f"{match[1] or ''}<U+{ord(match[0][-1]):04X}>", text)

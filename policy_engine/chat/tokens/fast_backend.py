@@ -109,10 +109,11 @@ _NOTHING: Final = -1
 
 
 def ranks_form(definition: bytes) -> bytes | None:
-    """A `tokenizer.json` as ranks; None where they do not say all of it: see `are_ranks`.
+    """A `tokenizer.json` as ranks; None if they would say less: see `are_ranks`.
 
-    gigatoken makes the same tokenizer of them in less than half the time. Behind a mark and a line of JSON (the
-    pattern's name, the added tokens) there is a line for each token: its bytes in base 64, and its id.
+    They say all that gigatoken reads of such a file, which is not every option of its model. gigatoken makes the same
+    tokenizer of them in less than half the time. Behind a mark and a line of JSON (the pattern's name, the added
+    tokens) there is a line for each token: its bytes in base 64, and its id.
     """
     head, model = head_and_model(definition)
     scheme, added = _scheme(head.get("pre_tokenizer")), head.get("added_tokens") or []

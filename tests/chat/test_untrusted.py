@@ -71,8 +71,9 @@ def test_every_bomb_ends_within_twice_its_bounds(part: int) -> None:
     assert sorted(BOMBS)[part::PARTS] == [result["name"] for result in found]
     for result in found:
         assert result["error"] in ("TemplateLimitError", "TemplateError"), result
-        # On a busy machine the kernel takes longer for the same memory.
-        assert result["seconds"] < 2 * SECONDS + 0.5, result
+        # What one step may do is bounded in work, not in time: at most a second's on a usual machine, and on a slow one
+        # so many times what the control takes beside it.
+        assert result["seconds"] < SECONDS + max(1.0, 32 * result["control"]), result
         assert result["bytes"] < 2 * MOST_MEMORY, result
 
 

@@ -7,7 +7,8 @@
 CPU time of a process and its children, in interleaved pairs: median [quartiles], and the peak memory of the largest
 process. Rows are real text (descriptions of installed packages and the standard library), 11 messages each; the
 vocabulary is Qwen's, 150,000 tokens. Packages are compiled before and the parser's tables saved, as an installation
-does. `verbs --before TREE` measures `show` of another tree of this project beside it.
+does. With `--before TREE`, another tree of this project runs beside it: its `show` for `verbs`, and for `script` its
+`apply` by the tokenizer itself, whose further rows are compared with those of each backend.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import results
-from benchmarks.corpus import CHATML, POLICY, real_conversations
+from benchmarks.corpus import CHATML, POLICY, real_conversations, word_conversations
 from benchmarks.pairs import Ratio
 
 ROWS = (50, 300, 900)
@@ -52,11 +53,11 @@ class Spent:
 class Files:
     """A folder with data, a policy and a tokenizer, and the caches of what runs there."""
 
-    def __init__(self, folder: Path, rows: tuple[int, ...]) -> None:
+    def __init__(self, folder: Path, rows: tuple[int, ...], text: str = "real") -> None:
         self.folder = folder
         # In a process of its own: the peak of a child's memory begins with the size of the process that starts it.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as helper:
-            helper.submit(write_files, folder, rows).result()
+            helper.submit(write_files, folder, rows, text).result()
         self.environment = {
             **{name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
             "PYTHONPYCACHEPREFIX": str(folder / "compiled"),
@@ -92,7 +93,10 @@ class Files:
             shutil.rmtree(self.folder / "empty", ignore_errors=True)
 
 
-def write_files(folder: Path, rows: tuple[int, ...]) -> None:
+TEXTS = {"real": real_conversations, "words": word_conversations}
+
+
+def write_files(folder: Path, rows: tuple[int, ...], text: str = "real") -> None:
     """Writes files of so many rows, a policy, a tokenizer, and the parser's tables."""
     from policy_engine.lang.library import tables_path
     from policy_engine.lang.tables import save_tables
@@ -102,7 +106,7 @@ def write_files(folder: Path, rows: tuple[int, ...]) -> None:
     tokenizer = load("qwen")
     tokenizer.chat_template = CHATML
     tokenizer.save_pretrained(folder / "tokenizer")
-    lines = [f"{json.dumps(row)}\n" for row in real_conversations(max(rows))]
+    lines = [f"{json.dumps(row)}\n" for row in TEXTS[text](max(rows))]
     for count in rows:
         (folder / f"{count}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
     (folder / "my.policy").write_text(POLICY.replace("; ", "\n").replace(",", ", ") + "\n", encoding="utf-8")
@@ -157,7 +161,10 @@ FULL_CHECK = (
 )
 
 
-def script(files: Files, pairs: int, rows: tuple[int, int]) -> dict[str, Any]:
+BEFORE = "TREE, reference"
+
+
+def script(files: Files, pairs: int, rows: tuple[int, int], before: Path | None) -> dict[str, Any]:
     """`apply` over the script, by rows and backend, and by further row."""
     path = str(Path(__file__).with_name("script_hf.py"))
     few, many = rows
@@ -168,17 +175,19 @@ def script(files: Files, pairs: int, rows: tuple[int, int]) -> dict[str, Any]:
         shutil.rmtree(files.folder / "script.parquet.cache", ignore_errors=True)
         return files.measure([sys.executable, path, f"{count}.jsonl", "tokenizer", "script.parquet"])
 
-    def apply(count: int, more: str = "") -> Spent:
-        return files.ours(f"apply {count}.jsonl -p my.policy -t tokenizer -o ours.parquet --overwrite {more}")
+    def apply(count: int, more: str = "", tree: Path = TREE) -> Spent:
+        return files.ours(f"apply {count}.jsonl -p my.policy -t tokenizer -o ours.parquet --overwrite {more}", tree)
 
     works: dict[str, Callable[[int], Spent]] = {
         "reference": apply,
         "reference, no cache": lambda count: apply(count, "--no-cache"),
         "kitoken, checked before": lambda count: apply(count, "--backend kitoken"),
         "gigatoken, checked before": lambda count: apply(count, "--backend gigatoken"),
-        # Last: the script runs before and after all others.
-        "control": base,
     }
+    if before is not None:
+        works[BEFORE] = functools.partial(apply, tree=before)
+    # Last: the script runs before and after all others.
+    works["control"] = base
     for work in works.values():
         work(few)  # whatever it imports is compiled, and in the cache
     ratios: dict[str, dict[str, list[float]]] = {name: {"few": [], "further": []} for name in works}
@@ -194,6 +203,10 @@ def script(files: Files, pairs: int, rows: tuple[int, int]) -> dict[str, Any]:
             ratios[name]["few"].append(ours.seconds / theirs.seconds)
             ratios[name]["further"].append((more.seconds - ours.seconds) / (many - few) / further[-1])
             megabytes[name] = max(megabytes[name], ours.megabytes, more.megabytes)
+    old = ratios[BEFORE]["further"] if before is not None else []
+    for name in ratios if old else ():
+        # How many times as many rows in the same time.
+        ratios[name]["rows"] = [was / now for was, now in zip(old, ratios[name]["further"])]
     return {
         "pairs": pairs,
         "rows": [few, many],
@@ -299,11 +312,19 @@ def show_verbs(found: dict[str, Any]) -> str:
 def show_script(found: dict[str, Any]) -> str:
     """The table of `apply` and the script."""
     few, many = found["rows"]
+    beside = "rows" in found["ratios"]["control"]
     rows = [
-        [name, Ratio(**own["few"]), Ratio(**own["further"]), f"{found['megabytes'][name]:.0f}"]
+        [
+            name,
+            Ratio(**own["few"]),
+            Ratio(**own["further"]),
+            *([Ratio(**own["rows"])] if beside else []),
+            f"{found['megabytes'][name]:.0f}",
+        ]
         for name, own in found["ratios"].items()
     ]
-    head = ("", f"{few} rows", f"each further row, up to {many:,}", "peak, MB")
+    times = ["times the rows of TREE"] if beside else []
+    head = ["", f"{few} rows", f"each further row, up to {many:,}", *times, "peak, MB"]
     row = found.get("script, a further row")
     more = "" if row is None else f", and {1000 * row:.2f} ms for each further one"
     return f"The script takes {found['script']:.2f} CPU seconds for {few} rows{more}.\n\n{results.table(head, rows)}"
@@ -316,20 +337,25 @@ def main() -> None:
     )
     parser.add_argument("step", choices=["verbs", "script", "memory"])
     parser.add_argument("--pairs", type=int, default=10)
-    parser.add_argument("--before", type=Path, metavar="TREE", help="another tree, for `verbs`")
+    parser.add_argument("--before", type=Path, metavar="TREE", help="another tree of this project")
     parser.add_argument(
         "--rows", type=int, nargs=2, default=SCRIPT_ROWS, metavar=("FEW", "MANY"), help="rows of `script`"
     )
+    parser.add_argument("--text", choices=[*TEXTS], default="real", help="the text of `script`'s rows")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args()
     opening = results.start()
     with tempfile.TemporaryDirectory() as folder:
         rows = tuple(options.rows)
-        files = Files(Path(folder), rows if options.step == "script" else ROWS)
-        steps = {"verbs": lambda: verbs(files, options.pairs, options.before)}
-        steps |= {"script": lambda: script(files, options.pairs, rows), "memory": lambda: memory(files, options.pairs)}
+        files = Files(Path(folder), rows, options.text) if options.step == "script" else Files(Path(folder), ROWS)
+        steps = {
+            "verbs": lambda: verbs(files, options.pairs, options.before),
+            "script": lambda: script(files, options.pairs, rows, options.before),
+            "memory": lambda: memory(files, options.pairs),
+        }
         found = {**opening, **steps[options.step]()}
-    results.save(options.results, f"whole-{options.step}", found)
+    name = options.step if options.text == "real" else f"{options.step}-{options.text}"
+    results.save(options.results, f"whole-{name}", found)
     shown = {"verbs": show_verbs, "script": show_script, "memory": show_memory}[options.step](found)
     print(f"\n{shown}\n\n{results.description(found)}")
 

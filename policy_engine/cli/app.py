@@ -69,8 +69,10 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
         epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
         # `run` prints it, with an exit code (2) that does not read as success in any release of click.
         no_args_is_help=False,
+        # Pages of help in plain text: those that rich draws take as long as all of `check`.
+        rich_markup_mode=None,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
 
     @app.callback()
@@ -86,10 +88,10 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
             # `import` is a word of Python, so its module is `import_`.
             file = f"{verb}_" if keyword.iskeyword(verb) else verb
             work = getattr(importlib.import_module(f"policy_engine.cli.verbs.{file}"), file)
-            app.command(name=verb)(command_of(verb, spread(work)))
+            app.command(name=verb, short_help=summary)(command_of(verb, spread(work)))
         else:
             # Only its name and summary are shown: it is not the verb that was asked for.
-            app.command(name=verb, help=summary)(lambda: None)
+            app.command(name=verb, short_help=summary)(lambda: None)
     return app
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from policy_engine.cli.reporters import ReportFormat, ReportFormatWithoutFindings
+from policy_engine.cli.outcome import ReportFormat, ReportFormatWithoutFindings
 
 DataArgument = Annotated[str, typer.Argument(metavar="DATA", help="A dataset: file, folder, or - for standard input.")]
 PolicyFilesArgument = Annotated[

@@ -6,14 +6,21 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
-
-from rich.console import RenderableType
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from policy_engine.core.diagnostics import Diagnostic, Severity
 from policy_engine.core.errors import DatasetFileError, PolicyEngineError, PolicyError
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+ReportFormat = Literal["text", "json", "sarif", "github"]
+ReportFormatWithoutFindings = Literal["text", "json", "github"]
+"""Formats of verbs that examine nothing, so that a code scanning service has nothing to take from them."""
+FORMATS: Final[tuple[ReportFormat, ...]] = get_args(ReportFormat)
 
 
 class Exit(IntEnum):

@@ -15,11 +15,9 @@ from dataclasses import replace
 from typing import Any
 
 import typer
-from rich.text import Text
 
 from policy_engine.cli.outcome import Exit, Outcome, failed
 from policy_engine.cli.reporters import write
-from policy_engine.cli.reporters.console import Block, print_all
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import DataError, PolicyEngineError, PolicyWarning, Terminated, notes_of
 
@@ -83,6 +81,15 @@ def _policy_warnings() -> Iterator[list[Diagnostic]]:
 
 def _warn(message: Warning | str, category: type[Warning], filename: str, line: int, *_: Any) -> None:
     text = warnings.formatwarning(message, category, filename, line).rstrip("\n")
+    _print_block(text)
+
+
+def _print_block(text: str) -> None:
+    # Imported here: pages of help print nothing this way, and need no rich.
+    from rich.text import Text
+
+    from policy_engine.cli.reporters.console import Block, print_all
+
     print_all([Block(Text(text))], stderr=True)
 
 
@@ -104,7 +111,7 @@ def _answer(work: Callable[[], Outcome]) -> Outcome:
         return failed(_from_os(error))
     except Exception as error:
         # A defect of ours. The traceback is what a report of it needs; the document stays valid for machines.
-        print_all([Block(Text(traceback.format_exc().rstrip("\n")))], stderr=True)
+        _print_block(traceback.format_exc().rstrip("\n"))
         finding = Diagnostic(
             code="PE000",
             message="; ".join(

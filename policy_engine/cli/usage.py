@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from policy_engine.cli.reporters import FORMATS, ReportFormat
+from policy_engine.cli.outcome import FORMATS, ReportFormat
 from policy_engine.core.errors import ConfigError
 from policy_engine.core.suggest import did_you_mean
 

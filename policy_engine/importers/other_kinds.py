@@ -67,3 +67,8 @@ def refuse_other_kind(given: Mapping[str, Any], system: str, path: Path) -> None
     for what, fits in _OTHERS:
         if fits(given):
             raise ConfigError(f"`{path}` is {what}", help=_WANTED[system])
+    # A list of datasets whose sources are misspelled. A training YAML has options that are no objects.
+    if system == "llamafactory" and given and all(isinstance(value, Mapping) for value in given.values()):
+        raise ConfigError(
+            f"`{path}` has no option of LLaMA-Factory: each of its entries is an object", help=_WANTED[system]
+        )

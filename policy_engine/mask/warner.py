@@ -139,7 +139,8 @@ class Warner:
                 kind,
                 f"{lost_text(*kind, count)} never reached the text, in this row and maybe in others; "
                 f"{unroll if unrolling_writes(kind[1]) else ''}"
-                "`on unrendered error` refuses such rows, `on unrendered ignore` reports no more of it",
+                "`policy-engine apply` names the rows of a file, `on unrendered error` refuses them, and "
+                "`on unrendered ignore` reports no more of it",
                 LostFieldWarning,
             )
 

@@ -85,15 +85,16 @@ def tag_template(
     _check_policy(program)
     shapes, refused = _decided(template, program, conversations)
     others = _others(template, program, examples)
-    first = _tagged(template, shapes)
-    try:
-        return replace(_right_for(template, first, shapes, others), refused=refused)
-    except UntaggableError:
-        # Content with thinking in it is one piece. Where a field has the thinking too, no condition tells them apart.
-        once = tuple(shape for shape in others if not has_thinking_twice(shape.conversation))
-        tagged = _right_for(template, first, shapes, once)
-    wrong = wrong_shapes(template.source, tagged.source, others, template.special_tokens)
-    return replace(tagged, refused=refused, otherwise=tuple(wrong))
+    # Content with thinking in it is one piece. Where a field has the thinking too, maybe no condition tells them apart.
+    twice = tuple(shape for shape in others if has_thinking_twice(shape.conversation))
+    once = tuple(shape for shape in others if not has_thinking_twice(shape.conversation))
+    tagged = replace(_right_for(template, _tagged(template, shapes), shapes, once), refused=refused)
+    wrong = wrong_shapes(template.source, tagged.source, twice, template.special_tokens)
+    if not wrong:
+        return replace(tagged, examples=len(others))
+    with contextlib.suppress(UntaggableError):
+        return replace(_right_for(template, tagged, shapes, others), refused=refused)
+    return replace(tagged, otherwise=tuple(wrong))
 
 
 def _right_for(

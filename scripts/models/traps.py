@@ -219,6 +219,13 @@ def _calls_lost(template: Rendering) -> str | None:
     return f"{said[0].upper()}{said[1:]} {verb} not reach the text." if lost else None
 
 
+def _content_lost(template: Rendering) -> str | None:
+    chat = _chat(template, ASK, bare(CALL, content="I will look."), RESULT, bare(ANSWER))
+    if chat is None or "I will look." in chat.text or _chat(template, ASK, bare(ANSWER)) is None:
+        return None
+    return "Of an answer with text and a call only the call reaches the text."
+
+
 def _calls_in_content(template: Rendering) -> str | None:
     chat = _chat(template, ASK, bare(CALL), RESULT, bare(ANSWER))
     # The tag that public data has in its contents.
@@ -301,6 +308,7 @@ _LOOKS: Final[Mapping[str, Look]] = {
     "system inside": _system_inside,
     "lost system": _lost_system,
     "lost calls": _calls_lost,
+    "lost content": _content_lost,
     "calls in content": _calls_in_content,
     "result as user": _result_as_user,
     "arguments": _arguments,

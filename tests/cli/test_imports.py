@@ -50,8 +50,8 @@ def files(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("command", "without"),
     [
-        ("--help", NOTHING),
-        ("apply --help", NOTHING - {"pydantic"}),  # typer's own pages of help
+        ("--help", NOTHING | {"rich"}),
+        ("apply --help", NOTHING | {"rich"}),
         ("policies", NOTHING - {"policy_engine.lang.check"}),
         ("fmt --check my.policy", POLICIES | {"policy_engine.proof"}),
         ("check my.policy", POLICIES | {"policy_engine.proof.policy_diff", "policy_engine.proof.witness"}),

@@ -345,6 +345,7 @@ _AXOLOTL_CONFIG: dict[str, Any] = {"base_model": "m", "datasets": [{"path": "a.j
         ("trl", {"a": {"file_name": "a.json"}}, "LLaMA-Factory's `dataset_info.json`", "SFTConfig"),
         ("llamafactory", {"a": {"formatting": "sharegpt"}}, "`dataset_info.json`, the list", "training YAML"),
         ("llamafactory", {"a": {"file_name": "a"}, "b": {"columns": {}}}, "`dataset_info.json`, the list", "YAML"),
+        ("llamafactory", {"a": {"file_nme": "a.json"}}, "each of its entries is an object", "training YAML"),
         ("trl", _AXOLOTL_CONFIG, "a configuration of axolotl", "`policy-engine import axolotl` reads it"),
         ("llamafactory", _AXOLOTL_CONFIG, "a configuration of axolotl", "`policy-engine import axolotl` reads it"),
         (

@@ -9,6 +9,7 @@ text's characters say that it is, the same model, pre-tokenizer and added tokens
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -17,10 +18,22 @@ from typing import Any, Final
 _ASCII: Final = bytes(range(128))
 # Characters that normal form C never changes, and that never change a neighbour: no combining marks, no jamo, no
 # singletons. Far from all of those, but most of what people write; the rest takes the tokenizer's own way.
-_OTHER: Final = re.compile(
-    "[^\x00-\u02ff\u0400-\u0482\u048a-\u052f\u2010-\u2027\u3001-\u3029\u3041-\u3096\u309b-\u30ff\u4e00-\u9fff"
-    "\uac00-\ud7a3\uff01-\uff5e\U0001f300-\U0001f64f]"
-)
+_FAR: Final = (
+    ("\x00", "\u02ff"), ("\u0400", "\u0482"), ("\u048a", "\u052f"), ("\u2010", "\u2027"), ("\u3001", "\u3029"),
+    ("\u3041", "\u3096"), ("\u309b", "\u30ff"), ("\u4e00", "\u9fff"), ("\uac00", "\ud7a3"), ("\uff01", "\uff5e"),
+    ("\U0001f300", "\U0001f64f"),
+)  # fmt: skip
+_FEW: Final = 200
+"""So many characters are compared one by one: the pattern for more takes 5 ms to compile."""
+
+
+@functools.cache
+def _pattern() -> re.Pattern[str]:
+    return re.compile(f"[^{''.join(f'{first}-{last}' for first, last in _FAR)}]")
+
+
+def _is_rare(char: str) -> bool:
+    return not any(first <= char <= last for first, last in _FAR)
 
 
 def beyond_ascii(text: str) -> str:
@@ -46,7 +59,9 @@ def rare_in(text: str) -> set[str]:
         return set()
     others = beyond_ascii(text)
     # Most texts have no rare one; where there are many, few of them differ.
-    return set() if _OTHER.search(others) is None else set(filter(_OTHER.match, set(others)))
+    if len(others) > _FEW and _pattern().search(others) is None:
+        return set()
+    return set(filter(_is_rare, set(others)))
 
 
 def is_normal(text: str) -> bool:
@@ -55,7 +70,7 @@ def is_normal(text: str) -> bool:
     >>> is_normal("é"), is_normal("e\\u0301")
     (True, False)
     """
-    return text.isascii() or _OTHER.search(beyond_ascii(text)) is None
+    return not rare_in(text)
 
 
 def is_kept(text: str) -> bool:

@@ -3,64 +3,20 @@
 from __future__ import annotations
 
 import base64
-import functools
 import importlib.util
 import io
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from policy_engine import Masker, MediaError, MediaOptions, policy_from_text
+from policy_engine import Masker, MediaError, MediaOptions
 from policy_engine.chat.media.misplaced import misplaced
 from policy_engine.chat.media.open_media import open_image
 from policy_engine.chat.media.sounds import open_sound
-from policy_engine.data.conversation import read_row
-from policy_engine.data.formats import Format
-from tests.support.pictures import draw, picture, png, processor, tone, wav
-
-POLICY = policy_from_text("train assistant; train eos after assistant; never train user")
-
-
-@functools.cache
-def folder() -> Path:
-    """A folder of files that are good and bad."""
-    import tempfile
-
-    root = Path(tempfile.mkdtemp(prefix="policy-engine-media-"))
-    inside = root / "in"
-    draw(inside, "good.png")
-    draw(root, "outside.png")
-    (inside / "out.png").symlink_to(root / "outside.png")
-    (inside / "folder").mkdir()
-    (inside / "empty.png").write_bytes(b"")
-    (inside / "text.png").write_text("no picture")
-    whole = {kind: png(picture(200, 150), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")}
-    frames = [picture(32, 32, seed) for seed in range(3)]
-    for kind in ("webp", "avif"):
-        frames[0].save(inside / f"moving.{kind}", save_all=True, append_images=frames[1:])
-    (inside / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
-    (inside / "lines.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg'/>")
-    for kind, data in whole.items():
-        (inside / f"cut.{kind.lower()}").write_bytes(data[: len(data) * 2 // 3])
-    flipped = bytearray(whole["PNG"])
-    flipped[len(flipped) // 2] ^= 0xFF
-    (inside / "flipped.png").write_bytes(bytes(flipped))
-    Image.new("L", (1, 1)).save(inside / "pixel.png")
-    Image.new("1", (20_000, 20_000)).save(inside / "huge.png")
-    frames[0].save(inside / "moving.gif", save_all=True, append_images=frames[1:])
-    Image.new("CMYK", (32, 32)).save(inside / "print.jpg")
-    draw(inside, "thin.png", 3000, 4)
-    (inside / "big.png").write_bytes(png(picture(900, 900)))
-    Image.fromarray(np.full((8, 8), 40_000, dtype=np.uint16)).save(inside / "deep.png")
-    Image.fromarray(np.zeros((8, 8), dtype=np.float32)).save(inside / "float.tiff")
-    os.mkfifo(inside / "pipe.png")
-    (inside / "loop.png").symlink_to("loop.png")
-    return inside
-
+from tests.chat.media.bad_files import POLICY, folder, masker
+from tests.support.pictures import picture, png, processor, tone, wav
 
 BAD: dict[str, tuple[Any, str]] = {
     "missing": ("none.png", r"`none.png` of messages\[0\].content\[0\] does not exist below"),
@@ -118,11 +74,6 @@ BAD: dict[str, tuple[Any, str]] = {
     "a number": (7, "is a number, which is not a medium"),
     "an array of no picture": (np.zeros((2, 3, 4, 5)), "is not an image"),
 }
-
-
-@functools.cache
-def masker() -> Masker:
-    return Masker(POLICY, processor("qwen2_vl"), media=MediaOptions(root=folder(), max_bytes=1_000_000))
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -335,71 +286,3 @@ def test_openai_gives_sounds_as_base64() -> None:
     row = made([{"role": "user", "content": [part]}, {"role": "assistant", "content": "Yes."}])
     assert [("audio", None)] == [(m["kind"], m["source"]) for m in row["media"]]
     assert row["media"][0]["count"] > 5
-
-
-def _of_columns(content: Any, **columns: Any) -> Any:
-    messages = [{"role": "user", "content": content}, {"role": "assistant", "content": "Yes."}]
-    return masker().mask(read_row({"messages": messages, **columns}, Format(kind="messages")))
-
-
-@pytest.mark.parametrize(
-    ("content", "columns", "expected", "help"),
-    [
-        (
-            [{"type": "text", "text": "<image>What?"}],
-            {"images": ["good.png"]},
-            r"column `images` has 1 image, and messages\[0\].content\[0\].text has the mark `<image>`",
-            'a part of its own in its place: {"type": "image"}',
-        ),
-        ("<image><image>?", {"images": ["good.png"]}, "has 1 image, and the messages have 2 places", "drop the row"),
-        ("<image>?", {"images": ["good.png"] * 2}, "has 2 images, and the messages have 1 place", "drop the row"),
-        (
-            "<image>?",
-            {"images": ["good.png"], "image": "other.png"},
-            "the row has files in column `images` and in column `image`",
-            "`messages: {images: image}`",
-        ),
-        ("<image>?", {"images": ["good.png"], "audio": ["a.wav"]}, "column `audio` has 1 audio", "{audios: null}"),
-    ],
-)
-def test_files_and_places_that_differ_are_an_error_of_the_row(
-    content: Any, columns: dict[str, Any], expected: str, help: str
-) -> None:
-    with pytest.raises(MediaError, match=expected) as caught:
-        _of_columns(content, **columns)
-    assert help in str(caught.value.help)
-
-
-def test_the_column_that_has_files_is_taken() -> None:
-    for columns in (
-        {"image": "good.png"},
-        {"images": [], "image": "good.png"},
-        {"images": ["good.png"], "image": None},
-    ):
-        assert [m["source"] for m in _of_columns("<image>?", **columns)["media"]] == ["good.png"]
-
-
-@pytest.mark.parametrize(
-    ("message", "place"),
-    [
-        (
-            {"tool_calls": [{"function": {"name": "f", "arguments": {"x": "<image>"}}}]},
-            "tool_calls[0].function.arguments.x",
-        ),
-        ({"reasoning_content": "See <image>."}, "reasoning_content"),
-    ],
-)
-def test_a_mark_outside_of_content_is_named(message: dict[str, Any], place: str) -> None:
-    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "A.", **message}]
-    with pytest.raises(MediaError) as caught:
-        read_row({"messages": messages, "images": ["good.png"]}, Format(kind="messages"))
-    assert f"messages[1].{place} has the mark `<image>`" in caught.value.message
-
-
-def test_a_mark_in_any_role_takes_its_file() -> None:
-    for role in ("system", "assistant", "tool"):
-        turns = [{"role": "user", "content": "Hi"}, {"role": role, "content": "<image>A."}]
-        turns = turns[::-1] if role == "system" else turns
-        row = {"messages": [*turns, {"role": "assistant", "content": "Yes."}], "images": ["good.png"]}
-        made = masker().mask(read_row(row, Format(kind="messages")))
-        assert [m["source"] for m in made["media"]] == ["good.png"]

@@ -22,8 +22,10 @@ PLOTS: Final = PAGE.parent / "plots"
 SHOWN: Final[dict[str, Callable[[dict[str, Any]], str]]] = {
     "whole-verbs": whole.show_verbs,
     "whole-script": whole.show_script,
+    "whole-script-words": whole.show_script,
     "whole-memory": whole.show_memory,
     "columns-least-pool": columns.show_least,
+    "columns-bars-pool": columns.show_bars,
     "columns-skeletons-pool": columns.show_skeletons,
     "columns-turns-pool": columns.show_turns,
     "columns-policies-pool": columns.show_policies,

@@ -69,7 +69,7 @@ def app_with(verbs: Collection[str] = tuple(VERBS)) -> typer.Typer:
         epilog="Exit codes: 0 holds, 1 does not hold, 2 could not answer (bad input), 3 undecided.",
         # `run` prints it, with an exit code (2) that does not read as success in any release of click.
         no_args_is_help=False,
-        # Pages of help in plain text: those that rich draws take as long as all of `check`.
+        # Plain text: what rich needs to draw pages of help takes more than half of the time of `--help`.
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},

@@ -48,5 +48,5 @@ def keep_freed() -> None:
         return
     with contextlib.suppress(AttributeError, OSError):
         library = ctypes.CDLL(None)
-        library.mallopt(_LARGEST_KEPT, 32 << 20)  # releases of it refuse more
+        library.mallopt(_LARGEST_KEPT, 32 << 20)  # some releases refuse more
         library.mallopt(_MOST_KEPT, 256 << 20)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ Located = tuple[list[int], npt.NDArray[np.int32], Ranges]
 
 # `tokenizers` panics on them: they are found before, and reported with their place.
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# Texts of one call: what `tokenizers` makes of a text takes many times the memory of the ids that are read out of it.
+_AT_ONCE = max(64, 4 * (os.cpu_count() or 1))
 _PROBES = ("hello", " Hello,  world\n\n 12345\t<|x|> ", "你好 🙂 e\u0301")
 """Texts that tell a tokenizer whose class changes what its backend does."""
 
@@ -360,7 +363,8 @@ class TokenLocator:
 def _ids_of(backend: Any, texts: list[str]) -> list[Any]:
     # The fast one, of tokenizers 0.20, leaves out the offsets, which the bytes make unnecessary.
     encode = getattr(backend, "encode_batch_fast", backend.encode_batch)
-    return [e if isinstance(e, AttributionError) else e.ids for e in _encodings(encode, texts)] if texts else []
+    parts = (texts[at : at + _AT_ONCE] for at in range(0, len(texts), _AT_ONCE))
+    return [e if isinstance(e, AttributionError) else e.ids for part in parts for e in _encodings(encode, part)]
 
 
 def _encodings(encode: Any, texts: list[str]) -> list[Any]:

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from policy_engine.chat.skeleton.cuts import CUTS, cut_of
 from policy_engine.chat.skeleton.leaf import Leaf, Replay, items_of
 from policy_engine.chat.skeleton.record import Recording
 from policy_engine.chat.skeleton.tape import MESSAGES, NOW, Entry, Tape
 from policy_engine.chat.trace.origins import Scaffold
-from policy_engine.chat.trace.text import runs_of
+from policy_engine.chat.trace.text import Traced, runs_of
 
 Step = tuple[int, Callable[..., Any], Any]
+_SAID: Final = (str, Traced, type(None))
+"""Types of arguments that the template says. Others are data, which a step reads from a register."""
 
 
 class Node:
@@ -143,7 +145,10 @@ class _Waiting:
         cuts = []
         last: Entry | None = entry
         while last is not None and last.key[0] in CUTS:
-            cuts.append((CUTS[last.key[0]], last.key[2][1] if len(last.key) > 2 else None))
+            kind, argument = last.key[2][:2] if len(last.key) > 2 else (type(None), None)
+            if kind not in _SAID:
+                return None
+            cuts.append((CUTS[last.key[0]], argument))
             last = self._entries.get(last.registers[0])
         if not cuts or last is None or last.origin is None:
             return None

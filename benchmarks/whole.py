@@ -344,6 +344,10 @@ def main() -> None:
     parser.add_argument("--text", choices=[*TEXTS], default="real", help="the text of `script`'s rows")
     parser.add_argument("--results", type=Path, default=results.RESULTS)
     options = parser.parse_args()
+    if options.step != "script" and options.text != "real":
+        parser.error("--text is for `script`")
+    if options.step == "memory" and options.before is not None:
+        parser.error("--before is for `verbs` and `script`")
     opening = results.start()
     with tempfile.TemporaryDirectory() as folder:
         rows = tuple(options.rows)

@@ -221,7 +221,7 @@ def _calls_lost(template: Rendering) -> str | None:
 
 def _content_lost(template: Rendering) -> str | None:
     chat = _chat(template, ASK, bare(CALL, content="I will look."), RESULT, bare(ANSWER))
-    if chat is None or "I will look." in chat.text or _chat(template, ASK, bare(ANSWER)) is None:
+    if chat is None or "I will look." in chat.text or _calls_lost(template) is not None:
         return None
     return "Of an answer with text and a call only the call reaches the text."
 

@@ -354,3 +354,4 @@ def test_a_cut_by_what_another_field_says(cut: str) -> None:
         full = ChatTemplate(source, skeletons=False)
         for row in (told("a", "aab"), told("bc", "abcb"), told("b", " bb ")):
             assert facts(template, row) == facts(full, row)
+        assert replays(template)

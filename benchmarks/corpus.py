@@ -42,7 +42,10 @@ def _text(rng: random.Random, words: int, of: Sequence[str] = _WORDS) -> str:
 def conversation(
     rng: random.Random, *, turns: int, words: int, kind: str = "plain", of: Sequence[str] = _WORDS
 ) -> dict[str, Any]:
-    """A row: a system message and `turns` exchanges; `kind` adds reasoning or tool calls; texts are made `of` words."""
+    """A row: a system message and `turns` exchanges; `kind` adds reasoning or tool calls.
+
+    Its texts are made `of` words.
+    """
     messages: list[dict[str, Any]] = [{"role": "system", "content": _text(rng, 30, of)}]
     for turn in range(turns):
         messages.append({"role": "user", "content": _text(rng, words, of)})

@@ -5,11 +5,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from typing import Final
-
-_MOST_KEPT: Final = -1
-_LARGEST_KEPT: Final = -3
-"""`M_TRIM_THRESHOLD` and `M_MMAP_THRESHOLD` of glibc's `malloc.h`."""
 
 
 def is_memory_bounded() -> bool:
@@ -37,16 +32,3 @@ def give_back() -> None:
     # Other C libraries of Linux have no such function.
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def keep_freed() -> None:
-    """Makes the C library keep what large arrays leave for the next ones, where it can: glibc.
-
-    Else each array of a batch is new pages, which the system clears, and takes back after the batch.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    with contextlib.suppress(AttributeError, OSError):
-        library = ctypes.CDLL(None)
-        library.mallopt(_LARGEST_KEPT, 32 << 20)  # some releases refuse more
-        library.mallopt(_MOST_KEPT, 256 << 20)

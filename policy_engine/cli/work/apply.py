@@ -16,7 +16,6 @@ from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.inputs import MaskerInputs
 from policy_engine.cli.work.request import Request
 from policy_engine.core.errors import ConfigError, DataError, PolicyEngineError
-from policy_engine.core.memory import keep_freed
 from policy_engine.mask.evidence.rule_findings import rule_findings
 from policy_engine.mask.warner import DataWarning
 from policy_engine.run.apply import apply_dataset
@@ -88,7 +87,6 @@ def run_with_bar(request: Request, inputs: MaskerInputs, *, say: Callable[[str],
         transient=True,
         disable=not sys.stderr.isatty(),
     )
-    keep_freed()  # only now: what loading leaves is large, and goes back
     with bar, warnings.catch_warnings():
         # The summary counts what never reached the text.
         warnings.simplefilter("ignore", DataWarning)

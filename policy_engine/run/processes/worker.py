@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any, Final
 
-from policy_engine.core.memory import keep_freed
-
 _SIZE: Final = struct.Struct(">Q")
 _MAIN: Final = "__mp_main__"
 """Name under which `__main__` is run in a worker, as multiprocessing calls it."""
@@ -142,7 +140,6 @@ def serve() -> None:
     except BaseException as error:  # SystemExit too: the script of the user may raise anything
         _answer(results, Answer(error=RuntimeError(_in_words(error)), traceback=traceback.format_exc()))
         os._exit(1)
-    keep_freed()
     _answer(results, Answer())
     for task in _listen(tasks):
         try:

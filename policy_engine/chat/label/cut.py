@@ -75,9 +75,10 @@ class Cutter:
             if value[start:end].strip() in self._markers:
                 continue
             for low, high in self._pieces(start, end, value) if thinks else ((start, end),):
-                text = value[low:high].strip()
+                piece = value[low:high]
+                text = piece.strip()
                 if text and self._says_something(text):
-                    low = value.index(text, low)
+                    low += len(piece) - len(piece.lstrip())  # to search for a long text takes as long as all the rest
                     yield CutOut(
                         low, low + len(text), thinks and is_thinking(value, self.delimiters, low, low + len(text))
                     )
@@ -101,7 +102,8 @@ class Cutter:
             again = value.find(close, rest, start + len(close) - 1) >= 0
             if at > start or again or value.find(open_, low, start + len(open_) - 1) >= 0 or value[end:].strip():
                 return None
-            text = value[low:at].strip()
+            inner = value[low:at]
+            text = inner.strip()
             if not text or not self._says_something(text) or value[rest:start].strip():
                 return None
             # Another pair's delimiter would cut the block in two.
@@ -112,7 +114,7 @@ class Cutter:
                 for marker in pair
             ):
                 return None
-            low = value.index(text, low)
+            low += len(inner) - len(inner.lstrip())
             return low, low + len(text)
         return None
 
@@ -138,20 +140,16 @@ class Cutter:
         return found
 
     @cached_property
-    def _longest(self) -> int:
-        return max(map(len, self._markers))
-
-    @cached_property
     def _openings(self) -> frozenset[str]:
         """The first characters of the markers that are removed."""
         return frozenset(marker[0] for marker in self._markers if marker and not marker.isalnum())
 
     def _says_something(self, text: str) -> bool:
-        # A long text is no marker, and a text that begins with a letter mostly says something.
-        if len(text) > self._longest and text[0].isalnum() and text[0] not in self._openings:
-            return True
         if text in self._markers:
             return False
+        # Most texts begin with a letter that begins no marker.
+        if text[0].isalnum() and text[0] not in self._openings:
+            return True
         word = _LETTER.search(text)
         if word is None:
             return False

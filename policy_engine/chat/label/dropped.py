@@ -120,11 +120,10 @@ def cut_out(
     thinks = path[0] == "content" and role in cutter.models
     if thinks and len(runs) == 1:
         # The usual case, in a fraction of the time: thinking in front is left out, and all the rest is written.
-        start = scan.offsets[runs[0]]
-        front = cutter.front_thinking(value, start, start + scan.lengths[runs[0]])
+        front = cutter.front_thinking(value, *scan.range_of(runs[0]))
         if front is not None:
             return [Unrendered(turn=turn, path=path, kind="reasoning", cut=front)]
-    ranges = [(scan.offsets[run], scan.offsets[run] + scan.lengths[run]) for run in runs]
+    ranges = [scan.range_of(run) for run in runs]
     found: dict[LostKind, Unrendered] = {}
     # Arguments given as JSON text, of which an encoder writes the values: their quotes and numbers are its own text.
     parsed = kind == "call" and path[-1:] == ("arguments",)

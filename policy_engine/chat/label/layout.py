@@ -223,9 +223,14 @@ class Scan:
         start = self.start_of(run)
         return self.text[start : start + self.lengths[run]]
 
-    def offset_of(self, run: int) -> int:
-        """The offset of a run in its field."""
-        return self.offsets[run]
+    def size_of(self, run: int) -> int:
+        """The characters of a run."""
+        return self.lengths[run]
+
+    def range_of(self, run: int) -> tuple[int, int]:
+        """The characters `[start, end)` of its field that a run is."""
+        start = self.offsets[run]
+        return start, start + self.lengths[run]
 
     def start_of(self, run: int) -> int:
         """The place in the text where a run begins."""

@@ -95,7 +95,7 @@ class LostPlan:
                 value = message[name]
                 if run == CHANGED and not is_shorter(written, turn, (name,), value, scan.lengths):
                     continue
-                size = scan.lengths[run] if run >= 0 else -1
+                size = scan.size_of(run) if run >= 0 else -1
                 if size == len(value) or (not missing and size == len(value.strip())):
                     continue
                 # Another field may hold the same text: that is for the long way to find out.
@@ -221,6 +221,6 @@ def _is_written(inside: Inside, turn: int, message: Mapping[str, Any], written: 
         return False
     for path, run in inside.texts:
         value = message[str(path[0])] if len(path) == 1 else field_value(message, path)
-        if len(value) != (0 if run is None else scan.lengths[run]):
+        if len(value) != (0 if run is None else scan.size_of(run)):
             return False
     return all(is_whole(written, scan, turn, path) for path in inside.objects)

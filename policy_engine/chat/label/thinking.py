@@ -99,24 +99,27 @@ def reading_of(
     made = []
     by_first = _by_first(delimiters)
     for run, origin in scan.data:
-        text, offset = scan.run_text(run), scan.offset_of(run)
+        text = scan.run_text(run)
         # The run itself holds a delimiter. One character is found in a tenth of the time that several take.
         for first, markers in by_first:
             if first in text:
                 for marker in markers:
                     if marker in text:
                         return None
-        whole = None
-        if origin.path[:1] == _CONTENT and offset != LOST and origin.turn is not None:
-            whole = field_value(messages[origin.turn], origin.path)
-        if front is not None and origin.path == _CONTENT and isinstance(whole, str):
-            found = front(whole, offset, offset + len(text))
-            # The text behind the one block of thinking is not thinking.
-            if found is not None:
-                scan.fronts[run] = found
-                made.append(False)
-                continue
-        made.append(is_thinking(whole, delimiters, offset, offset + len(text)))
+        start, end = scan.range_of(run)
+        path, whole = origin.path, None
+        if start != LOST and path[:1] == _CONTENT and origin.turn is not None:
+            if path != _CONTENT:
+                whole = field_value(messages[origin.turn], path)
+            else:
+                whole = messages[origin.turn].get("content")
+                found = front(whole, start, end) if front is not None and isinstance(whole, str) else None
+                # The text behind the one block of thinking is not thinking.
+                if found is not None:
+                    scan.fronts[run] = found
+                    made.append(False)
+                    continue
+        made.append(is_thinking(whole, delimiters, start, end))
     return tuple(made)
 
 

@@ -49,7 +49,7 @@ class Leaf:
     """The end of a way: the pieces that it writes, and the layouts that they were seen to have."""
 
     __slots__ = (
-        "_plans", "_read", "_shifts", "data", "items", "layouts", "lengths", "made", "offsets", "place", "slots",
+        "_plans", "_read", "_shifts", "_watched", "data", "items", "layouts", "lengths", "made", "offsets", "place", "slots",
         "texts", "uses",
     )  # fmt: skip
 
@@ -82,12 +82,22 @@ class Leaf:
         self.uses = 0
         self._plans: dict[Any, LostPlan | None] = {}
         self._shifts: dict[Layout, tuple[list[int], list[int]]] = {}
+        self._watched: dict[Any, list[tuple[int, Origin]]] = {}
 
     def pieces_of(self, registers: Sequence[Any]) -> tuple[Any, ...]:
         """The content of each slot."""
         if self._read is not None:
             return self._read(registers)  # type: ignore[no-any-return]
         return tuple([registers[register] for constant, register, _ in self.items if constant is None])
+
+    def watched(self, key: tuple[Any, ...], turns: frozenset[int], replay: Replay) -> list[tuple[int, Origin]]:
+        """The runs of data of these turns, for rows of a key, which says what their data is."""
+        found = self._watched.get((turns, key))
+        if found is None:
+            if len(self._watched) >= _MOST_LAYOUTS:
+                self._watched.clear()
+            found = self._watched[turns, key] = [(run, origin) for run, origin in replay.data if origin.turn in turns]
+        return found
 
     def shifts_of(self, layout: Layout) -> tuple[list[int], list[int]]:
         """See `Frame`."""
@@ -197,10 +207,20 @@ class Replay(Scan):
         at = None if self.sizes is None else self.leaf.place.get(run)
         return super().run_text(run) if at is None else str.__str__(self._pieces[at])
 
-    def offset_of(self, run: int) -> int:
-        """The offset of a run in its field."""
+    def size_of(self, run: int) -> int:
+        """The characters of a run."""
+        if self.sizes is None:
+            return super().size_of(run)
+        at = self.leaf.place.get(run)
+        return self.leaf.lengths[run] if at is None else self.sizes[at]
+
+    def range_of(self, run: int) -> tuple[int, int]:
+        """The characters `[start, end)` of its field that a run is."""
         at = None if self.sizes is None else self.leaf.place.get(run)
-        return super().offset_of(run) if at is None else self._spans[at][1] if at in self._spans else 0
+        if at is None or self.sizes is None:
+            return super().range_of(run)
+        start = self._spans[at][1] if at in self._spans else 0
+        return start, start + self.sizes[at]
 
     def _put_together(self, registers: Sequence[Any]) -> None:
         """Makes the runs piece by piece."""
@@ -249,7 +269,12 @@ class Replay(Scan):
 
     def watch(self, turns: frozenset[int]) -> None:
         """Keeps of `data` the runs of these turns."""
-        self.data = [(run, origin) for run, origin in self.data if origin.turn in turns] if turns else []
+        if not turns:
+            self.data = []
+        elif self.sizes is not None:
+            self.data = self.leaf.watched(tuple(self.key), turns, self)
+        else:
+            self.data = [(run, origin) for run, origin in self.data if origin.turn in turns]
 
 
 def items_of(recording: Recording) -> list[Item]:

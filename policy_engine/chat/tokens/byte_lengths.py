@@ -29,6 +29,8 @@ SPACE_MARK = "▁"
 Ranges = tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]
 """`starts_T` and `ends_T`, in characters."""
 
+_FEW_TEXTS = 100
+"""Texts beyond ASCII that take as long, each by its own bytes, as the table of all tokens' characters."""
 # SentencePiece's name of a token that stands for one byte, where its vocabulary lacks a character.
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -129,6 +131,23 @@ class ByteTable:
         """The same, and -1 once more for all ids past the last one."""
         return np.append(self.lengths, -1).astype(np.int32)
 
+    @functools.cached_property
+    def _characters(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None:
+        """Characters that begin in each token, and 1 where its first byte is inside of one; by id, as `_lengths`.
+
+        None if a token stands for no bytes: whether such a one is inside of a character, its row says.
+        """
+        lengths = np.maximum(self._lengths, 0)
+        if (self._lengths == 0).any():
+            return None
+        data = np.frombuffer(b"".join([piece for piece in self.pieces if piece is not None]), np.uint8)
+        begins = np.zeros(len(data) + 1, dtype=np.bool_)
+        begins[:-1] = (data & 0xC0) != 0x80
+        before = np.zeros(len(data) + 1, dtype=np.int32)
+        np.cumsum(begins[:-1], dtype=np.int32, out=before[1:])
+        ends = np.cumsum(lengths)
+        return before[ends] - before[ends - lengths], (~begins[ends - lengths] & (lengths > 0)).astype(np.int32)
+
     def locate(self, text: str, ids: Sequence[int]) -> Ranges | None:
         """The characters of each token; None without proof that the ids spell exactly this text.
 
@@ -175,13 +194,21 @@ class ByteTable:
                 # The usual row, which needs no bytes: most are English.
                 found.append(places)
             else:
-                found.append(self._located(text, ids[at], places, total, is_normal))
+                found.append(self._located(text, ids[at], arrays[at], places, total, is_normal))
         return found
 
-    def _located(self, text: str, ids: Sequence[int], places: Ranges, total: int, is_normal: bool) -> Ranges | None:
+    def _located(
+        self,
+        text: str,
+        ids: Sequence[int],
+        ids_T: npt.NDArray[np.int32],
+        places: Ranges,
+        total: int,
+        is_normal: bool,
+    ) -> Ranges | None:
         data = (text if self.space == " " else text.replace(" ", self.space)).encode()
         if total == len(data) and self._proven(text, data, ids, is_normal):
-            return character_ranges(text, data, *places)
+            return self._by_token(len(text), ids_T) or character_ranges(text, data, *places)
         # The usual cases are over by now; what is left are tokenizers that insert spaces, and rows that no table
         # spells.
         ranges = self._with_prefix_spaces(data, ids)
@@ -227,6 +254,27 @@ class ByteTable:
             return True
         # The dearest proof, and one for any tokenizer: the tokens spell the text.
         return b"".join([self.pieces[i] or b"" for i in ids]) == data
+
+    def _by_token(self, size: int, ids_T: npt.NDArray[np.int32]) -> Ranges | None:
+        """The characters of tokens that spell a text of `size`, by how many begin in each.
+
+        None while few texts asked, where a token is empty, and where the characters are not as many as the text's.
+        """
+        self._asked[0] += 1
+        if self._asked[0] <= _FEW_TEXTS or self._characters is None:
+            return None
+        begun, inside = self._characters
+        begun_T = begun.take(ids_T)
+        ends_T = np.cumsum(begun_T, dtype=np.int32)
+        if len(ends_T) and ends_T[-1] != size:
+            return None
+        # A token that begins inside of a character has all of it.
+        return ends_T - begun_T - inside.take(ids_T), ends_T
+
+    @functools.cached_property
+    def _asked(self) -> list[int]:
+        """The number of texts beyond ASCII so far."""
+        return [0]  # a list, since the dataclass is frozen and a number could not be counted up
 
     def _with_prefix_spaces(
         self, data: bytes, ids: Sequence[int]

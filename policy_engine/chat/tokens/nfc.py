@@ -32,6 +32,7 @@ def _pattern() -> re.Pattern[str]:
     return re.compile(f"[^{''.join(f'{first}-{last}' for first, last in _FAR)}]")
 
 
+@functools.lru_cache(maxsize=1 << 12)  # text has the same few over and over
 def _is_rare(char: str) -> bool:
     return not any(first <= char <= last for first, last in _FAR)
 

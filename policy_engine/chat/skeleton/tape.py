@@ -20,6 +20,7 @@ from policy_engine.chat.skeleton.shape import value_at
 from policy_engine.chat.trace.meter import BIG
 from policy_engine.chat.trace.origins import Origin
 from policy_engine.chat.trace.text import Traced, traced
+from policy_engine.chat.trace.tojson import is_one_piece, json_of
 from policy_engine.chat.trace.values import TracedDict, TracedFloat, TracedInt, TracedList, TracedMessage, wrap
 
 MESSAGES: Final = 0
@@ -27,7 +28,8 @@ NOW: Final = 1
 _MOST_ENTRIES: Final = 4_000
 """Steps and tests of one recording."""
 _MOST_WEIGHT: Final = 64
-_GROWING: Final = {"filter tojson ()": 8, "str": 8, "upper": 3, "lower": 3, "filter upper ()": 3, "filter lower ()": 3}
+TO_JSON: Final = "filter tojson ()"
+_GROWING: Final = {TO_JSON: 8, "str": 8, "upper": 3, "lower": 3, "filter upper ()": 3, "filter lower ()": 3}
 """Steps that make text that is longer than what they are given, by the most times that it is longer."""
 _NOT_LONGER: Final = frozenset(
     {
@@ -64,7 +66,7 @@ class Entry:
     can_wait: bool = False
     """True for a step that cannot fail, and so may be left out where nothing reads what it makes."""
     origin: Origin | None = None
-    """The field, for the step that gives its origin to a plain text."""
+    """The field, for the step that gives its origin to a plain text, or to an object that is one piece."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +183,13 @@ class Tape:
     def field(self, turn: int, path: tuple[str | int, ...], value: Any, *, plain: bool) -> int:
         """The register of a field of the messages; `plain` is its text without its origin."""
         is_text = type(value) is Traced
-        key = ("field" if plain and is_text else "traced", turn, path)
+        key = ("object" if not is_text else "field" if plain else "traced", turn, path)
         found = self._known.get(key)
         if found is not None:
             return int(found)
         if not is_text:
-            self._append(Entry(key, _wrapped(turn, path), (MESSAGES,), False))
+            owner = value._o if type(value) in _OBJECTS and is_one_piece(value._o) else None
+            self._append(Entry(key, _wrapped(turn, path), (MESSAGES,), False, can_wait=owner is not None, origin=owner))
         elif plain:
             self._append(Entry(key, _text(turn, path), (MESSAGES,), False))
         else:
@@ -267,7 +270,7 @@ class Tape:
                 return (lambda values: value), (kind, repr(value))  # of the tools, which are part of the shape
             if not found[2]:
                 raise self.refuse("a whole message")
-            return self._read(self.field(found[1], found[2], None, plain=False), registers)
+            return self._read(self.field(found[1], found[2], found[3], plain=False), registers)
         if kind is list or kind is tuple:
             items = [self._operand(item, registers, plain) for item in value]
             builders = tuple(build for build, _ in items)
@@ -346,6 +349,21 @@ def _text(turn: int, path: tuple[str | int, ...]) -> Callable[[Sequence[Mapping[
         return value
 
     return nested
+
+
+def written_json(entry: Entry) -> Callable[[Sequence[Mapping[str, Any]]], Traced]:
+    """`tojson` of an object of the messages that is one piece; `entry` reads it."""
+    _, turn, path = entry.key
+    origin = entry.origin
+    assert origin is not None
+
+    def written(messages: Sequence[Mapping[str, Any]]) -> Traced:
+        text = json_of(value_at(messages, turn, path), origin)
+        if len(text) > BIG:
+            raise TooLong
+        return text
+
+    return written
 
 
 def _with_origin(origin: Origin) -> Callable[[str], str]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from policy_engine.chat.skeleton.cuts import CUTS, cut_of
 from policy_engine.chat.skeleton.leaf import Leaf, Replay, items_of
 from policy_engine.chat.skeleton.record import Recording
-from policy_engine.chat.skeleton.tape import MESSAGES, NOW, Entry, Tape
+from policy_engine.chat.skeleton.tape import MESSAGES, NOW, TO_JSON, Entry, Tape, written_json
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import Traced, runs_of
 
@@ -141,7 +141,13 @@ class _Waiting:
         steps.append((register, entry.function, _of(entry)))
 
     def _fused(self, entry: Entry) -> tuple[Callable[..., Any], int] | None:
-        """One step in place of cuts of a field that all wait, and the register of its plain text."""
+        """One step in place of several that all wait, and the register that it reads.
+
+        These are cuts of a field, and the JSON of an object.
+        """
+        read = self._entries.get(entry.registers[0])
+        if entry.key[0] == TO_JSON and len(entry.key) == 2 and read is not None and read.key[0] == "object":
+            return written_json(read), MESSAGES
         cuts = []
         last: Entry | None = entry
         while last is not None and last.key[0] in CUTS:

@@ -11,9 +11,9 @@ is what a fast backend is compared with on a text now and then.
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -61,52 +61,86 @@ def gives_same(tokenizer: Any, texts: Sequence[str], found: Sequence[Any]) -> bo
     return True
 
 
-def few_tokens(tokenizer: CachedTokenizer, text: str) -> FewTokens | None:
-    """The tokens of one text, out of the cache.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Whole:
+    """What the cache has of all tokens; they are by id, and merges in their order."""
 
-    None where only the whole tokenizer is sure to give the same ids: another kind of tokenizer, a text that its
-    normalizer may change, one with a byte that has no token, a very long one; or files that are damaged.
-    """
+    made_of: dict[str, Any]
+    """The other components, and the options of the model."""
+    pieces: bytes
+    """The bytes of all tokens, one behind the other."""
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+    openings: npt.NDArray[np.uint64]
+    """The first word of each token."""
+    merges: bytes
+    lines: npt.NDArray[np.int64]
+    """The end of each line of `merges`."""
+    sums: npt.NDArray[np.uint64]
+    """A number for what each line makes: see `_summed`."""
+
+
+def _read(tokenizer: CachedTokenizer) -> _Whole | None:
+    """All tokens, out of the cache; None for another kind of tokenizer, and for files that are damaged."""
     entry, table = tokenizer.entry, None if tokenizer.pipeline is None else tokenizer.pipeline.table
     names = (REST, MERGES, PIECES)
     rest, merges, pieces = (entry.read(name) if name in entry.meta["files"] else None for name in names)
     # Files that were not yet found to make the backend again are for the run that loads it.
     if table is None or rest is None or merges is None or pieces is None or not entry.is_proven:
         return None
-    made_of = json.loads(rest)
     own = len(table.lengths) - len(table.added)
     lengths = table.lengths[:own]
     # Ids of the model, without gaps, and behind them those of added tokens, which are no tokens of the model then.
     if own == 0 or sorted(table.added) != list(range(own, len(table.lengths))) or int(lengths.min()) < 1:
         return None
-    if len(text) > _LONGEST or tokenizer.split_special_tokens or not _is_plain(made_of, text):
+    ends = np.cumsum(lengths)
+    lines = np.flatnonzero(np.frombuffer(merges, np.uint8) == ord("\n"))
+    # Each line has one space, the header too.
+    made = lines - np.arange(1, len(lines) + 1)
+    return _Whole(
+        made_of=json.loads(rest),
+        pieces=pieces,
+        starts=ends - lengths,
+        ends=ends,
+        openings=_beginning(_words(pieces), ends - lengths, ends),
+        merges=merges,
+        lines=lines,
+        sums=_summed(_words(merges.replace(b" ", b"")), np.append(0, made[:-1] + 1), made),
+    )
+
+
+def few_tokens(tokenizer: CachedTokenizer, text: str) -> FewTokens | None:
+    """The tokens of one text, out of the cache.
+
+    None where only the whole tokenizer is sure to give the same ids: another kind of tokenizer, a text that its
+    normalizer may change, one with a byte that has no token, a very long one; or files that are damaged.
+    """
+    # Kept, since reading takes longer than the tokens of a text.
+    tokenizer.all_tokens = whole = tokenizer.all_tokens or _read(tokenizer)
+    if whole is None or len(text) > _LONGEST or tokenizer.split_special_tokens or not _is_plain(whole.made_of, text):
         return None
     data = text.encode()
-    ends = np.cumsum(lengths)
-    kept = _found(ends - lengths, ends, pieces, data)
-    tokens = {
-        i: pieces[int(ends[i] - lengths[i]) : int(ends[i])].decode("latin-1").translate(_CHAR_OF_BYTE) for i in kept
-    }
+    kept = _found(whole, data)
+    places = zip(kept.tolist(), whole.starts[kept].tolist(), whole.ends[kept].tolist())
+    tokens = {i: whole.pieces[start:end].decode("latin-1").translate(_CHAR_OF_BYTE) for i, start, end in places}
     # A byte without a token is left out, and its neighbours may merge to what is not in the text.
-    if sum(len(token) == 1 for token in tokens.values()) < len(set(data)):
+    if [*map(len, tokens.values())].count(1) < len(set(data)):
         return None
-    return FewTokens(made_of, tokens, merges, tokenizer)
+    return FewTokens(whole, tokens, tokenizer)
 
 
 class FewTokens:
     """A `tokenizers.Tokenizer` of few tokens, with numbers of its own for them.
 
-    `encode` gives their own ids. `tokens` has them by id, `made_of` the other components and the options of the model.
+    `encode` gives their own ids. `tokens` has them by id.
     """
 
-    def __init__(
-        self, made_of: dict[str, Any], tokens: dict[int, str], merges: bytes, tokenizer: CachedTokenizer
-    ) -> None:
+    def __init__(self, whole: _Whole, tokens: dict[int, str], tokenizer: CachedTokenizer) -> None:
         from tokenizers import Tokenizer, models
 
         own = {token: at for at, token in enumerate(tokens.values())}
-        self._backend = Tokenizer.from_str(made_of["tokenizer"])
-        self._backend.model = models.BPE(own, _merges_of(own, merges), **made_of["options"])
+        self._backend = Tokenizer.from_str(whole.made_of["tokenizer"])
+        self._backend.model = models.BPE(own, _merges_of(own, whole), **whole.made_of["options"])
         added = tokenizer.added_tokens_decoder
         added_to(self._backend, added.items())
         ids = {str(token): i for i, token in added.items()}
@@ -132,45 +166,30 @@ def _is_plain(made_of: dict[str, Any], text: str) -> bool:
     return last["type"] == "ByteLevel" and not last["add_prefix_space"] and {s["type"] for s in cuts} <= _CUTTING
 
 
-def _found(starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], pieces: bytes, text: bytes) -> list[int]:
-    """The pieces `[start, end)`, by number, that are somewhere in a text.
-
-    >>> _found(np.array([0, 1, 3]), np.array([1, 3, 4]), b"abcd", b"bc and d")
-    [0, 1, 2]
-    """
+def _found(whole: _Whole, text: bytes) -> npt.NDArray[np.int64]:
+    """The tokens, by id, whose bytes are somewhere in a text."""
     places = _words(text)
-    there = [np.unique(places[: max(0, len(text) - size + 1)] & mask) for size, mask in enumerate(_MASKS) if size]
-    found = _among(_beginning(_words(pieces), starts, ends), np.concatenate(there))
-    # A longer piece was seen to begin there.
-    return [i for i in found if ends[i] - starts[i] <= _WORD or pieces[starts[i] : ends[i]] in text]
+    there = [places[: max(0, len(text) - size + 1)] & mask for size, mask in enumerate(_MASKS) if size]
+    found = _among(whole.openings, np.concatenate(there))
+    starts, ends = whole.starts[found], whole.ends[found]
+    # Of a longer one only its first word was seen there.
+    for at in np.flatnonzero(ends - starts > _WORD).tolist():
+        if whole.pieces[starts[at] : ends[at]] not in text:
+            found[at] = -1
+    return found[found >= 0]
 
 
-def _merges_of(tokens: Mapping[str, int], merges: bytes) -> list[tuple[str, str]]:
-    """The merges that make one of these tokens, in their order.
-
-    >>> _merges_of({"abc": 0, "ab": 1}, b"#version: 0.2\\na b\\nb c\\nab c\\n")
-    [('a', 'b'), ('ab', 'c')]
-    """
+def _merges_of(tokens: Mapping[str, int], whole: _Whole) -> list[tuple[str, str]]:
+    """The merges that make one of these tokens, in their order."""
     joined = "".join(tokens).encode()
-    sizes = np.array([len(token.encode()) for token in tokens], np.int64)
-    stops = np.cumsum(sizes)
-    lines, sums = _read_merges(merges)
-    made = []
-    for i in _among(sums, _summed(_words(joined), stops - sizes, stops)):
-        left, _, right = merges[lines[i - 1] + 1 : lines[i]].decode().partition(" ") if i else ("", "", "")
-        if left + right in tokens:
-            made.append((left, right))
-    return made
-
-
-@functools.lru_cache(maxsize=1)
-def _read_merges(merges: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
-    """The ends of lines of merges, and a number for what each makes: see `_summed`."""
-    lines = np.flatnonzero(np.frombuffer(merges, np.uint8) == ord("\n"))
-    # Each line has one space, the header too.
-    ends = lines - np.arange(1, len(lines) + 1)
-    starts = np.append(0, ends[:-1] + 1)
-    return lines, _summed(_words(merges.replace(b" ", b"")), starts, ends)
+    stops = np.cumsum([len(token.encode()) for token in tokens])
+    found = _among(whole.sums, _summed(_words(joined), np.append(0, stops[:-1]), stops))
+    found = found[found > 0]  # the first line is the header
+    places = zip((whole.lines[found - 1] + 1).tolist(), whole.lines[found].tolist())
+    # All of them decoded at once: there are thousands.
+    lines = b"\n".join([whole.merges[start:end] for start, end in places]).decode().split("\n")
+    # Long texts that begin and end alike have one sum.
+    return [(left, right) for left, _, right in (line.partition(" ") for line in lines) if left + right in tokens]
 
 
 def _beginning(
@@ -190,18 +209,26 @@ def _summed(
     return made + (ends - starts).astype(np.uint64)
 
 
-def _among(numbers: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> list[int]:
+def _among(numbers: npt.NDArray[np.uint64], known: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     """The places of numbers that are known.
 
-    >>> _among(np.array([7, 8, 9, 8], np.uint64), np.array([8], np.uint64))
+    >>> _among(np.array([7, 8, 9, 8], np.uint64), np.array([8], np.uint64)).tolist()
     [1, 3]
     """
-    # Most are not. A table of short hashes finds that in a tenth of the time that sorting all of them takes.
-    table = np.zeros(1 << _HASH, bool)
+    # Most are not, on both sides. A table of short hashes finds that in a tenth of the time that sorting takes.
+    maybe = np.flatnonzero(_have(numbers, known))
+    known = np.sort(known[_have(known, numbers[maybe])])
+    first, behind = (known.searchsorted(numbers[maybe], side) for side in ("left", "right"))
+    return maybe[first < behind]
+
+
+def _have(numbers: npt.NDArray[np.uint64], others: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """True for each number whose short hash one of the others has."""
     shift = np.uint64(64 - _HASH)
-    table[known * _ODD >> shift] = True
-    maybe = np.flatnonzero(table[numbers * _ODD >> shift])
-    return [int(i) for i in maybe[np.isin(numbers[maybe], known)]]
+    table = np.zeros(1 << _HASH, bool)
+    table[others * _ODD >> shift] = True
+    found: npt.NDArray[np.bool_] = table[numbers * _ODD >> shift]
+    return found
 
 
 def _words(data: bytes) -> npt.NDArray[np.uint64]:

@@ -41,9 +41,7 @@ def tojson(
     if not _is_blank(indent, separators):
         return lost(text, x, indent, separators)  # what is between two values may look like a value
     if isinstance(x, TracedDict | TracedList):
-        path = x._o.path
-        # Tools, documents and arguments of calls are one piece: nothing in them has another owner.
-        if x._o.turn is None or "arguments" in path:
+        if is_one_piece(x._o):
             return traced(text, ((len(text), x._o, LOST),))
     elif type(x) not in (Traced, dict, list, tuple):
         origin = origin_of(x)
@@ -54,6 +52,24 @@ def tojson(
     walker.gap(len(text), x._o if isinstance(x, TracedDict | TracedList) else None)
     runs = tuple(walker.runs)
     return traced(text, runs) if any(type(o) is Origin for _, o, _ in runs) else text
+
+
+def is_one_piece(origin: Origin) -> bool:
+    """True for tools, documents and arguments of calls: nothing in them has another owner."""
+    return origin.turn is None or "arguments" in origin.path
+
+
+def json_of(value: Any, origin: Origin) -> Traced:
+    """`tojson` of an object that is one piece, from its plain value.
+
+    Raises TypeError for what is no JSON.
+
+    >>> from policy_engine.chat.trace.origins import origin_at
+    >>> json_of({"city": "Rome"}, origin_at(2, ("tool_calls", 0, "function", "arguments")))
+    '{"city": "Rome"}'
+    """
+    text = _encoder(False).encode(value)
+    return traced(text, ((len(text), origin, LOST),))
 
 
 def _is_blank(indent: Any, separators: Any) -> bool:

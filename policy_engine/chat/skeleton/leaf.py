@@ -49,8 +49,8 @@ class Leaf:
     """The end of a way: the pieces that it writes, and the layouts that they were seen to have."""
 
     __slots__ = (
-        "_plans", "_read", "_shifts", "_watched", "data", "items", "layouts", "lengths", "made", "offsets", "place", "slots",
-        "texts", "uses",
+        "_plans", "_read", "_shifts", "_watched", "data", "items", "layouts", "lengths", "made", "offsets", "place",
+        "slots", "texts", "uses",
     )  # fmt: skip
 
     def __init__(self, items: list[Item]) -> None:

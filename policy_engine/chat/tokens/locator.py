@@ -32,7 +32,6 @@ from policy_engine.chat.tokens.fast_backend import (
     difference,
     is_sampled,
 )
-from policy_engine.chat.tokens.few_tokens import gives_same
 from policy_engine.chat.tokens.nfc import is_normal, without_normalizer
 from policy_engine.chat.tokens.offsets import check_offsets
 from policy_engine.chat.tokens.pipeline import Pipeline, read_pipeline
@@ -143,10 +142,7 @@ class TokenLocator:
 
     @functools.cached_property
     def untrimmed(self) -> Any:
-        """The backend with offsets that keep whitespace.
-
-        Without special tokens, a post-processor only trims them.
-        """
+        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
         assert self.pipeline is not None
         if not self.pipeline.trims:
             return self.backend
@@ -218,7 +214,7 @@ class TokenLocator:
             return self._own_ids(texts)
         twice = [at for at, i in enumerate(rest) if self._is_read_twice(texts[i], dense=risk is None or not risk.whole)]
         compared, given = [texts[rest[at]] for at in twice], [found[at] for at in twice]
-        wrong = None if gives_same(self.tokenizer, compared, given) else self._difference(compared, given)
+        wrong = self._wrong(compared, given) if twice else None
         # Nothing of this batch is written: the caller may run it again with the tokenizer itself.
         if wrong is not None:
             raise BackendMismatch(
@@ -266,10 +262,13 @@ class TokenLocator:
         through = iter(_ids_of(self.backend, [text for text, is_so in zip(texts, normal) if not is_so]))
         return [next(past if is_so else through) for is_so in normal], normal
 
+    def _wrong(self, texts: list[str], found: list[Any]) -> str | None:
+        from policy_engine.chat.tokens.few_tokens import gives_same  # of few rows none may be read twice
+
+        return None if gives_same(self.tokenizer, texts, found) else self._difference(texts, found)
+
     def _difference(self, texts: list[str], found: list[Any]) -> str | None:
-        if not texts:
-            return None
-        expected = _ids_of(self.backend, texts)
+        expected = _ids_of(self.backend, texts) if texts else []
         # A text that the tokenizer itself refuses has no ids to be compared with.
         known = [i for i, ids in enumerate(expected) if not isinstance(ids, AttributionError)]
         return difference([texts[i] for i in known], [expected[i] for i in known], [found[i] for i in known])

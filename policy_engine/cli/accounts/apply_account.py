@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -14,9 +13,7 @@ from policy_engine.cli.outcome import more_alike
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted, rows_numbered, share
-from policy_engine.data.role_spelling import DoubtfulRole, what_to_do
-from policy_engine.mask.evidence.rule_findings import unused_rules, why_unused
-from policy_engine.mask.evidence.rule_use import Evidence
+from policy_engine.mask.evidence.rule_findings import unused_rules
 from policy_engine.mask.evidence.segment_kinds import NO_ROLE
 from policy_engine.mask.masker import Masker
 from policy_engine.report.plain_table import PlainTable
@@ -54,26 +51,6 @@ def failures(summary: Summary) -> tuple[Diagnostic, ...]:
         message = f"{counted(rest, 'more row')} failed for other reasons ({codes} in all)"
         found.append(Diagnostic(code=summary.failures[-1].code, message=message))
     return tuple(found)
-
-
-def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
-    """Roles of the data that look misspelled, as findings at the first row that has them.
-
-    >>> found = DoubtfulRole(role="asistant", meant="assistant", read_as="assistant", messages=2, row=1)
-    >>> doubtful_roles([found])[0].message
-    'nothing declares the role `asistant`, which 2 messages have, here first'
-    """
-    return tuple(
-        Diagnostic(
-            code="PE518",
-            severity="warning",
-            message=f"nothing declares the role `{d.role}`, which {counted(d.messages, 'message')} "
-            f"{'has' if d.messages == 1 else 'have, here first'}",
-            help=what_to_do(d.role, meant=d.meant, read_as=d.read_as),
-            place=Place.parse(d.place or f"row {d.row}"),
-        )
-        for d in found
-    )
 
 
 def no_rows(summary: Summary) -> tuple[Diagnostic, ...]:
@@ -159,25 +136,6 @@ def _tokens(summary: Summary) -> PlainTable:
         )
         last = role
     return table
-
-
-def rules_json(program: Program, tokens: Mapping[int, int], seen: Evidence) -> list[dict[str, Any]]:
-    """The rules with the tokens that each decided, and why one decided nothing, as JSON data.
-
-    A `scale` rule multiplies what others decide, so its count is null.
-    """
-    return [
-        {
-            "index": rule.index,
-            "effect": rule.effect,
-            "file": rule.span.source.name,
-            "line": rule.span.line,
-            "text": rule.span.one_line,
-            "tokens": None if rule.effect == "scale" else tokens.get(rule.index, 0),
-            "unused": why_unused(program, seen, rule.index),
-        }
-        for rule in program.policy.rules
-    ]
 
 
 def _by_rule(summary: Summary, program: Program) -> PlainTable:

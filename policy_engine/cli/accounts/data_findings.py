@@ -11,12 +11,12 @@ from types import MappingProxyType
 
 from policy_engine.chat.segments import WHOLE
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.cli.accounts.apply_account import doubtful_roles
 from policy_engine.core.diagnostics import Diagnostic
 from policy_engine.core.errors import PolicyEngineError
+from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation
-from policy_engine.data.role_spelling import DoubtfulRole, as_declared, read_elsewhere_as
+from policy_engine.data.role_spelling import DoubtfulRole, as_declared, read_elsewhere_as, what_to_do
 from policy_engine.mask.unrendered import printed_help, printed_text
 
 
@@ -53,6 +53,26 @@ def data_findings(
     ]
     doubled = tokenizer.double_bos(bos)
     return (*found, *(() if doubled is None else (doubled,)))
+
+
+def doubtful_roles(found: Iterable[DoubtfulRole]) -> tuple[Diagnostic, ...]:
+    """Roles of the data that look misspelled, as findings at the first row that has them.
+
+    >>> found = DoubtfulRole(role="asistant", meant="assistant", read_as="assistant", messages=2, row=1)
+    >>> doubtful_roles([found])[0].message
+    'nothing declares the role `asistant`, which 2 messages have, here first'
+    """
+    return tuple(
+        Diagnostic(
+            code="PE518",
+            severity="warning",
+            message=f"nothing declares the role `{d.role}`, which {counted(d.messages, 'message')} "
+            f"{'has' if d.messages == 1 else 'have, here first'}",
+            help=what_to_do(d.role, meant=d.meant, read_as=d.read_as),
+            place=Place.parse(d.place or f"row {d.row}"),
+        )
+        for d in found
+    )
 
 
 def opening_bos(tokenizer: ChatTokenizer) -> int:

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from policy_engine.cli.accounts.apply_account import closing, failures, no_rows, rules_json
+from policy_engine.cli.accounts.apply_account import closing, failures, no_rows
 from policy_engine.cli.accounts.data_findings import data_findings
+from policy_engine.cli.accounts.rules_json import rules_json
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of
 from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.cli.work.inputs import MaskerInputs

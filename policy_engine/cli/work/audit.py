@@ -14,9 +14,9 @@ from rich.text import Text
 from policy_engine.audit.audit import Audit, Auditor
 from policy_engine.audit.parted_rows import has_ids
 from policy_engine.chat.tokenizer import ChatTokenizer
-from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.accounts.audit_findings import BREACHES, audit_findings, smell_text, tokens_of, why_not_found
 from policy_engine.cli.accounts.control_notes import control_note
+from policy_engine.cli.accounts.rules_json import rules_json
 from policy_engine.cli.options import Named
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.core.diagnostics import Diagnostic

@@ -12,10 +12,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from policy_engine.chat.segments import MediaTokens
-from policy_engine.cli.accounts.apply_account import rules_json
 from policy_engine.cli.accounts.control_notes import control_note
 from policy_engine.cli.accounts.data_findings import data_findings
 from policy_engine.cli.accounts.lost_notes import UNROLL
+from policy_engine.cli.accounts.rules_json import rules_json
 from policy_engine.cli.files import exists, write_text_file
 from policy_engine.cli.outcome import Exit, Outcome, diagnostics_of, grouped
 from policy_engine.cli.records import ShowOptions

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
-
-import re2
+from typing import TYPE_CHECKING, Any
 
 from policy_engine.core.bounded import Bounded
 from policy_engine.core.errors import ConfigError
 from policy_engine.lang.ast import Compare, Has, Truth
 from policy_engine.rules.conditions.conditions import Test, test_of
 from policy_engine.rules.conditions.patterns import compile_pattern, search
+
+if TYPE_CHECKING:
+    import re2
 
 Answer = tuple[int, int, int, int]
 """Bits of the statements and of the tests that a value makes true; then the same of those that were not asked."""
@@ -125,6 +126,8 @@ def _searched(leaf: Compare | Has | Truth) -> str | None:
     if not isinstance(leaf, Compare) or not isinstance(leaf.value, str):
         return None
     if leaf.op == "contains":
+        import re2
+
         # Text is searched as UTF-8, which a lone surrogate has no place in.
         return None if any("\ud800" <= c <= "\udfff" for c in leaf.value) else str(re2.escape(leaf.value))
     if leaf.op == "matches":

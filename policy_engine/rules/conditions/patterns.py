@@ -7,12 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import re2
-
 from policy_engine.core.errors import ConfigError
 
+# Imported by the first pattern: few policies have one.
 if TYPE_CHECKING:
     import numpy as np
+    import re2
 
 SCAN_LIMIT = 2_000_000_000
 """Bytes that the searches for all matches may read in one row; a few seconds of RE2."""
@@ -35,6 +35,8 @@ def compile_pattern(pattern: str, flags: str = "") -> re2._Regexp:
     >>> compile_pattern("a+", "i").search("xAA") is not None
     True
     """
+    import re2
+
     options = re2.Options()
     # Without groups RE2 need not record where they match, which is faster.
     options.never_capture = True

@@ -19,8 +19,10 @@ _UNUSED: Final = frozenset({"regex", "interegular"})
 
 def main() -> None:
     """Runs the command of this process's arguments, and ends the process with its exit code."""
-    # First, so that it is done last.
-    atexit.register(_end, ended := list[int]())
+    # First, so that it is done last; not where somebody else comes after it. Python has no public count of them.
+    ended: list[int] = []
+    if getattr(atexit, "_ncallbacks", lambda: 1)() == 0:
+        atexit.register(_end, ended)
     collect_rarely()
     compile_less()
     _replace_closed()
@@ -38,15 +40,13 @@ def _end(ended: list[int]) -> None:
 
     `ended` has the exit code of a command that came to its end; another way out stays Python's.
     """
-    # Tools that watch a process write what they saw behind this.
-    if not ended or sys.gettrace() is not None or sys.getprofile() is not None or "coverage" in sys.modules:
-        return
     try:
         sys.stdout.flush()
         sys.stderr.flush()
     except Exception:
         return  # Python has its own words and exit code for that
-    os._exit(ended[0])
+    if ended:
+        os._exit(ended[0])
 
 
 class _WithoutUnused:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 import re
 import unicodedata
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from hypothesis import strategies as st
 
 from policy_engine.chat.segments import RenderedChat, Segment, TokenizedChat
 from policy_engine.chat.tokenizer import ChatTokenizer
+from policy_engine.chat.tokens import byte_lengths
 from policy_engine.chat.tokens.byte_lengths import ByteTable
 from policy_engine.core.errors import AttributionError
 from tests.support import tokenizers
@@ -64,6 +68,35 @@ def test_places_within_a_text_are_right_however_much_is_before_it():
         [[0, 2], [2, 3]],
         [[0, 0, 1], [1, 1, 2]],
     ]
+
+
+@pytest.mark.parametrize("name", ["qwen", "llama3", "mistral-v2", "metaspace-gemma", "byte-lower", "unigram-plain"])
+def test_the_characters_of_tokens_are_those_of_the_bytes(name: str, monkeypatch: pytest.MonkeyPatch):
+    """Past the first texts a table of all tokens says them, in place of each text's bytes."""
+    rng = random.Random(name)
+    texts = ["".join(rng.choice(HARD) for _ in range(rng.randint(0, 60))) for _ in range(150)]
+    locator = dataclasses.replace(chat_tokenizer(name).locator)
+    assert locator.pipeline is not None
+    assert locator.pipeline.table is not None
+    locator.pipeline.table.__dict__.pop("_asked", None)
+    monkeypatch.setattr(byte_lengths, "_FEW_TEXTS", 0)
+    seen: list[int] = []
+    by_token = ByteTable._by_token
+
+    def watched(self: ByteTable, *given: Any) -> Any:
+        found = by_token(self, *given)
+        seen.append(found is not None)
+        return found
+
+    monkeypatch.setattr(ByteTable, "_by_token", watched)
+    found = locator.locate(texts)
+    assert sum(seen) > 10
+    monkeypatch.setattr(ByteTable, "_by_token", lambda *_: None)
+    for ours, plain in zip(found, locator.locate(texts), strict=True):
+        assert isinstance(ours, tuple) == isinstance(plain, tuple)
+        if isinstance(ours, tuple):
+            assert [places.tolist() for places in ours[2]] == [places.tolist() for places in plain[2]]
+            assert {places.dtype for places in ours[2]} == {np.dtype(np.int32)}
 
 
 def test_many_texts_at_once_are_placed_as_each_alone():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import random
-from datetime import datetime
+from datetime import date, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -301,6 +301,32 @@ def test_arguments_of_calls_are_asked_for_one_by_one() -> None:
             before = replays(template)
             assert facts(template, other) == facts(full, other)
             assert (replays(template) > before) is is_replayed, other
+
+
+class _Number(int):
+    """Not plain: a rendering makes it so first."""
+
+
+@pytest.mark.parametrize("written", ["c.function.arguments|tojson", "c.function.arguments|tojson ~ '!'"])
+def test_arguments_that_are_written_as_json_are_those_of_a_rendering(written: str) -> None:
+    source = (
+        "{% for m in messages %}{{ m.role }}: {% for c in m.tool_calls or [] %}{% if c.function.arguments is mapping %}"
+        "{{ " + written + " }}{% endif %}{% endfor %}\n{% endfor %}"
+    )
+
+    def row(arguments: object) -> Conversation:
+        call = {"type": "function", "function": {"name": "f", "arguments": arguments}}
+        return Conversation(messages=({"role": "assistant", "content": "", "tool_calls": [call]},))
+
+    template, full = warmed(source, row({"a": "x"})), ChatTemplate(source, skeletons=False)
+    values: list[Any] = [
+        {}, {"a": 1}, {"a": {"b": [1, 2.5, None, True, "é \ud83d \" \n"]}}, {"n": float("nan")}, {"n": _Number(3)},
+        {"when": date(2026, 1, 2)}, {"t": (1, 2)}, {1: "a"}, {"a": "x" * 3_000}, {"a": [[[[]]]]},
+    ]  # fmt: skip
+    before = replays(template)
+    for arguments in values:
+        assert facts(template, row(arguments)) == facts(full, row(arguments)), arguments
+    assert replays(template) > before + 5
 
 
 def test_filters_that_are_rendered_in_full_are_few_and_known() -> None:

@@ -185,5 +185,5 @@ def test_what_others_do_at_the_end_is_done_and_codes_stay(tmp_path: Path) -> Non
         ran = subprocess.run(
             [sys.executable, "-c", script, "check", "p.policy"], cwd=tmp_path, capture_output=True, text=True
         )
-        assert ran.returncode == 1
+        assert ran.returncode == 2
         assert ran.stdout.rstrip().endswith("early" if late == "None" else "late")

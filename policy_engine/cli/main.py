@@ -36,7 +36,7 @@ def main() -> None:
 
 
 def _end(ended: list[int]) -> None:
-    """Ends the process: what is left is given back with it, which otherwise Python takes apart piece by piece.
+    """Ends the process at once; Python would take apart all that is left, piece by piece.
 
     `ended` has the exit code of a command that came to its end; another way out stays Python's.
     """

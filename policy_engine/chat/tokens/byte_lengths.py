@@ -133,9 +133,9 @@ class ByteTable:
 
     @functools.cached_property
     def _characters(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None:
-        """Characters that begin in each token, and 1 where its first byte is inside of one; by id, as `_lengths`.
+        """Characters that begin in each token, and 1 where its first byte is inside of one.
 
-        None if a token stands for no bytes: whether such a one is inside of a character, its row says.
+        They are by id, as `_lengths`. None if a token stands for no bytes: whether such a one is inside of a character, its row says.
         """
         lengths = np.maximum(self._lengths, 0)
         if (self._lengths == 0).any():

@@ -78,7 +78,7 @@ class CachedTokenizer:
         self.texts_compared = 0
         """Texts that a fast backend was compared on without loading the tokenizer; see `few_tokens`."""
         self.all_tokens: Any = None
-        """What `few_tokens` has read of all tokens; None before."""
+        """All tokens, once `few_tokens` has read them."""
         self.chat_template: str | dict[str, str] | None = meta["chat_template"]
         self.special_tokens_map: dict[str, Any] = dict(meta["special_tokens"])
         self.split_special_tokens: bool = meta["split_special_tokens"]

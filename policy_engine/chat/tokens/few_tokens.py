@@ -63,7 +63,7 @@ def gives_same(tokenizer: Any, texts: Sequence[str], found: Sequence[Any]) -> bo
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Whole:
-    """What the cache has of all tokens; they are by id, and merges in their order."""
+    """All tokens of a tokenizer by id, and its merges in their order, as the cache has them."""
 
     made_of: dict[str, Any]
     """The other components, and the options of the model."""
@@ -81,7 +81,7 @@ class _Whole:
 
 
 def _read(tokenizer: CachedTokenizer) -> _Whole | None:
-    """All tokens, out of the cache; None for another kind of tokenizer, and for files that are damaged."""
+    """All tokens; None for another kind of tokenizer, and for files that are damaged."""
     entry, table = tokenizer.entry, None if tokenizer.pipeline is None else tokenizer.pipeline.table
     names = (REST, MERGES, PIECES)
     rest, merges, pieces = (entry.read(name) if name in entry.meta["files"] else None for name in names)

@@ -142,7 +142,8 @@ class TokenLocator:
 
     @functools.cached_property
     def untrimmed(self) -> Any:
-        """The backend with offsets that keep whitespace: without special tokens, a post-processor only trims them."""
+        """The backend with offsets that keep whitespace."""
+        # Without special tokens, a post-processor only trims them.
         assert self.pipeline is not None
         if not self.pipeline.trims:
             return self.backend
@@ -263,7 +264,7 @@ class TokenLocator:
         return [next(past if is_so else through) for is_so in normal], normal
 
     def _wrong(self, texts: list[str], found: list[Any]) -> str | None:
-        from policy_engine.chat.tokens.few_tokens import gives_same  # of few rows none may be read twice
+        from policy_engine.chat.tokens.few_tokens import gives_same  # many runs ask for no text again
 
         return None if gives_same(self.tokenizer, texts, found) else self._difference(texts, found)
 

@@ -135,7 +135,8 @@ class ByteTable:
     def _characters(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]] | None:
         """Characters that begin in each token, and 1 where its first byte is inside of one.
 
-        They are by id, as `_lengths`. None if a token stands for no bytes: whether such a one is inside of a character, its row says.
+        They are by id, as `_lengths`. None if a token stands for no bytes: only its row says whether such a one is
+        inside of a character.
         """
         lengths = np.maximum(self._lengths, 0)
         if (self._lengths == 0).any():

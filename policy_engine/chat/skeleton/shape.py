@@ -74,12 +74,12 @@ def _add(value: Any, out: list[Any], most: int) -> None:
         for key, item in value.items():
             if type(key) is not str:
                 raise _NoShape
-            out.append(key)
-            if key == OPAQUE and type(item) is dict:
-                out.append(OPAQUE)
-            elif key == "type" and type(item) is str:
-                out.append((item,))
+            if type(item) is str:  # most are: without a call for each
+                out += (key, (item,) if key == "type" else str)
+            elif key == OPAQUE and type(item) is dict:
+                out += (key, OPAQUE)
             else:
+                out.append(key)
                 _add(item, out, most)
     elif kind is list:
         out += (kind, len(value))

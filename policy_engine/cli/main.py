@@ -6,6 +6,7 @@ It sets up the process before anything of the command line is imported.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 import sys
 from typing import Final
@@ -32,6 +33,8 @@ def main() -> None:
 
     code = run(sys.argv[1:])
     ended.append(code)
+    # Where Python ends it: looking through what is left for garbage takes a tenth of a second.
+    gc.freeze()
     sys.exit(code)
 
 

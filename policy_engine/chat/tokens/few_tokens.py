@@ -23,7 +23,7 @@ from policy_engine.chat.tokens.byte_lengths import byte_of_char
 from policy_engine.chat.tokens.cached import MERGES, PIECES, REST, CachedTokenizer, added_to, is_refusal
 from policy_engine.chat.tokens.nfc import is_kept
 
-MOST_TEXTS: Final = 8
+MOST_TEXTS: Final = 24
 """Texts that are read so by one tokenizer; from then on loading all of it costs less."""
 _WORD: Final = 8
 """Bytes that are compared at a time, as one number."""

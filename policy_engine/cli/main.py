@@ -5,7 +5,6 @@ It sets up the process before anything of the command line is imported.
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import sys
@@ -20,10 +19,6 @@ _UNUSED: Final = frozenset({"regex", "interegular"})
 
 def main() -> None:
     """Runs the command of this process's arguments, and ends the process with its exit code."""
-    # First, so that it is done last; not where somebody else comes after it. Python has no public count of them.
-    ended: list[int] = []
-    if getattr(atexit, "_ncallbacks", lambda: 1)() == 0:
-        atexit.register(_end, ended)
     collect_rarely()
     compile_less()
     _replace_closed()
@@ -32,24 +27,9 @@ def main() -> None:
     from policy_engine.cli.app import run
 
     code = run(sys.argv[1:])
-    ended.append(code)
-    # Where Python ends it: looking through what is left for garbage takes a tenth of a second.
+    # What is left is given back with the process: looking through it for garbage takes a tenth of a second.
     gc.freeze()
     sys.exit(code)
-
-
-def _end(ended: list[int]) -> None:
-    """Ends the process at once; Python would take apart all that is left, piece by piece.
-
-    `ended` has the exit code of a command that came to its end; another way out stays Python's.
-    """
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except Exception:
-        return  # Python has its own words and exit code for that
-    if ended:
-        os._exit(ended[0])
 
 
 class _WithoutUnused:

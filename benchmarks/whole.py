@@ -39,7 +39,8 @@ SCRIPT_ROWS = (300, 3_000)
 MEMORY_BAR = 300
 """MB that one process may take."""
 TREE = Path(__file__).parents[1]
-START = "from policy_engine.cli.main import main; main()"
+START = "from policy_engine.cli import main as m; getattr(m, 'script', m.main)()"
+"""The work of the installed script, in older trees too."""
 
 
 @dataclass(frozen=True, kw_only=True)

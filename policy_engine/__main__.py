@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from policy_engine.cli.main import main
+from policy_engine.cli.main import script
 
 if __name__ == "__main__":
-    main()
+    script()

@@ -5,10 +5,11 @@ It sets up the process before anything of the command line is imported.
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
-from typing import Final
+from typing import Final, NoReturn
 
 from policy_engine.cli.frozen import compile_less
 from policy_engine.cli.garbage import collect_rarely
@@ -17,8 +18,27 @@ _UNUSED: Final = frozenset({"regex", "interegular"})
 """Packages that Lark imports where they are installed, for what the grammar of policies does not have."""
 
 
-def main() -> None:
-    """Runs the command of this process's arguments, and ends the process with its exit code."""
+def script() -> NoReturn:
+    """Runs `main` for the script `policy-engine` and `python -m policy_engine`.
+
+    Nothing of theirs comes after it. So the process ends at once, when all that Python does at the end was done but
+    one thing: taking apart what is left, piece by piece. A program that goes on after a command calls `main`.
+    """
+    ended: list[int] = []
+    # First, so that it is done last; not where somebody else comes after it. Python has no public count of them.
+    if getattr(atexit, "_ncallbacks", lambda: 1)() == 0:
+        atexit.register(_end, ended)
+    try:
+        main()
+    except SystemExit as end:
+        # Another kind of code is a message, which Python prints.
+        if isinstance(end.code, int):
+            ended.append(end.code)
+        raise
+
+
+def main() -> NoReturn:
+    """Runs the command of this process's arguments, and raises SystemExit with its exit code."""
     collect_rarely()
     compile_less()
     _replace_closed()
@@ -30,6 +50,17 @@ def main() -> None:
     # What is left is given back with the process: looking through it for garbage takes a tenth of a second.
     gc.freeze()
     sys.exit(code)
+
+
+def _end(ended: list[int]) -> None:
+    """Ends the process at once with the exit code in `ended`; where it is empty, Python ends it."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except Exception:
+        return  # Python has its own words and exit code for that
+    if ended:
+        os._exit(ended[0])
 
 
 class _WithoutUnused:

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-import re2
-
 from policy_engine.core.schema import FieldType, Schema, json_type
 from policy_engine.core.source import Span
 from policy_engine.core.suggest import did_you_mean
@@ -48,6 +46,9 @@ def pattern_problem(pattern: str, flags: str) -> str | None:
     >>> pattern_problem("a(", "")
     'missing ): a('
     """
+    # Imported by the first pattern: few policies have one.
+    import re2
+
     options = re2.Options()
     # RE2 writes errors to stderr by itself, where they would mix with the diagnostic.
     options.log_errors = False

@@ -45,8 +45,8 @@ MARKS = {
     "straddle": ("⟨", "⟩"),
 }
 """Marks around text where there is no colour: trained tokens, and tokens masked because they straddle."""
-_NARROW = re.compile(f"[ -~─×{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
-"""Text whose characters take one column each."""
+_NARROW = re.compile(f"[ -~¡-¬®-ʯΑ-ΡΣ-ωЀ-ѿ–-—‘-„…─{RETURN}{''.join(''.join(pair) for pair in MARKS.values())}]*")
+"""Text whose characters take one column each: Latin, Greek and Cyrillic letters with usual marks between them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +152,16 @@ def _lines(pieces: Iterable[Styled], console: Console, width: int) -> Iterator[R
 
 
 def _folded(lines: Iterable[str], console: Console, width: int) -> Iterator[str]:
+    # As many whole words as fit, with the blanks behind them. Rich does the same, in ten times as long.
+    words = re.compile(rf".{{0,{width - 1}}}\S(?!\S)\s*")
     for line in lines:
         if _fits(line, width):
             yield line
+            continue
+        parts = words.findall(line) if _NARROW.fullmatch(line) else []
+        # A word that is wider than a line is not found.
+        if "".join(parts) == line:
+            yield from (part[:width] for part in parts)
         else:
             yield from (own.plain for own in Text(line).wrap(console, width, overflow="fold"))
 

@@ -162,6 +162,9 @@ def test_closed_standard_streams_get_nothing_of_the_output(tmp_path: Path) -> No
     assert 1 == json.loads(line)["row"]
 
 
+SCRIPT = "from policy_engine.cli.main import script; script()"
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is needed")
 def test_an_output_that_cannot_be_written_is_no_success() -> None:
     command = [sys.executable, "-m", "policy_engine", "policies", "--format", "json"]
@@ -169,3 +172,47 @@ def test_an_output_that_cannot_be_written_is_no_success() -> None:
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
     assert ran.returncode
     assert b"No space left" in ran.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is needed")
+def test_an_output_that_cannot_be_written_is_no_success_of_the_script() -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", SCRIPT, "policies", "--format", "json"]
+        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
+    assert ran.returncode
+    assert b"No space left" in ran.stderr
+
+
+def test_what_others_do_at_the_end_is_done_and_codes_stay(tmp_path: Path) -> None:
+    (tmp_path / "p.policy").write_text("trian assistant", encoding="utf-8")
+    (tmp_path / "good.policy").write_text("train assistant", encoding="utf-8")
+    for first, last, called in (("early", "", "script"), ("", "late", "script"), ("early", "late", "main")):
+        program = (
+            f"import atexit\nif {first!r}: atexit.register(print, {first!r})\n"
+            f"from policy_engine.cli.main import main, script\n"
+            f"try: {called}()\nfinally:\n  if {last!r}: atexit.register(print, {last!r})"
+        )
+        for policy, code in (("p.policy", 2), ("good.policy", 0)):
+            ran = run_python(tmp_path, program, "check", policy)
+            assert ran.returncode == code
+            assert ran.stdout.split()[-1] == (first or last)
+
+
+def test_a_program_that_goes_on_after_a_command_has_its_own_exit_code(tmp_path: Path) -> None:
+    program = "from policy_engine.cli.main import main\ntry: main()\nexcept SystemExit as end: print(end.code)\nexit(7)"
+    (tmp_path / "p.policy").write_text("trian assistant", encoding="utf-8")
+    ran = run_python(tmp_path, program, "check", "p.policy")
+    assert ran.returncode == 7
+    assert ran.stdout.split()[-1] == "2"
+
+
+def test_the_script_alone_ends_at_once(tmp_path: Path) -> None:
+    watched = "import os\nend = os._exit\nos._exit = lambda code: (os.write(1, b'at once'), end(code))\n"
+    for called, at_once in (("script", True), ("main", False)):
+        ran = run_python(tmp_path, f"{watched}from policy_engine.cli.main import {called}\n{called}()", "policies")
+        assert ran.returncode == 0
+        assert ran.stdout.endswith("at once") == at_once
+
+
+def run_python(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program, *arguments], cwd=folder, capture_output=True, text=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.style import Style
 from rich.text import Text
@@ -17,7 +18,7 @@ from policy_engine.cli.reporters.console import SafeConsole
 from policy_engine.core.choices import ColorBy
 from policy_engine.mask.token_mask import REASONS
 from policy_engine.report import styles
-from policy_engine.report.terminal import Legend, RowText, _lines
+from policy_engine.report.terminal import _NARROW, Legend, RowText, _lines
 from policy_engine.report.view import row_view, run_view
 from policy_engine.report.visible import _UNSAFE, one_line, spelled, visible
 from tests.report.samples import masked, policy
@@ -202,15 +203,24 @@ def test_runs_of_tokens_are_shown_as_their_tokens_are(seed: int, color_by: Color
     assert shown[0] == shown[1]
 
 
-@given(st.lists(st.tuples(st.text("ab -\t\n↵⟦世é"), st.sampled_from(["", "bold", "black on green"]))))
-def test_lines_are_folded_as_rich_folds_them(pieces: list[tuple[str, str]]) -> None:
+@given(
+    st.lists(st.tuples(st.text("aab   -\t\n↵⟦世é"), st.sampled_from(["", "bold", "black on green"]))),
+    st.integers(1, 14),
+)
+def test_lines_are_folded_as_rich_folds_them(pieces: list[tuple[str, str]], width: int) -> None:
     class Lines:
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
             yield from _lines(pieces, console, options.max_width)
 
     for color in (False, True):
         whole = Text.assemble(*pieces, overflow="fold", no_wrap=False)
-        assert render(whole, color=color, width=12) == render(Lines(), color=color, width=12)
+        assert render(whole, color=color, width=width) == render(Lines(), color=color, width=width)
+
+
+def test_narrow_characters_take_one_column_each() -> None:
+    narrow = [char for char in map(chr, range(sys.maxunicode + 1)) if _NARROW.fullmatch(char)]
+    assert {"a", "é", "Ж", "—", "⟦"} < set(narrow)
+    assert all(cell_len(char) == 1 and char.isprintable() for char in narrow)
 
 
 def test_printable_text_has_nothing_to_spell_out() -> None:

@@ -11,9 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Collection, Sequence
-from typing import Final
-
-import re2
+from typing import TYPE_CHECKING, Final
 
 from policy_engine.core.diagnostics import Diagnostic, Related
 from policy_engine.core.suggest import nearest
@@ -25,6 +23,10 @@ from policy_engine.lang.lint.one_before import one_before
 from policy_engine.lang.lint.selection import is_narrow, role_of, whole_atoms
 from policy_engine.lang.lint.suppress import unknown_codes, unsuppressed
 from policy_engine.lang.lint.weighed import weighed_text
+
+# Imported by the first pattern: few policies have one.
+if TYPE_CHECKING:
+    import re2
 
 _EVERYTHING: Final = frozenset(PARTS) - UNTRAINABLE
 
@@ -215,6 +217,8 @@ _PROBES: Final = (
 
 @functools.lru_cache(maxsize=256)
 def _compiled(pattern: str, flags: str) -> re2._Regexp:
+    import re2
+
     return re2.compile(f"(?{flags}){pattern}" if flags else pattern)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from policy_engine.chat.segments import RenderedChat, TokenizedChat
 from policy_engine.chat.tokens.fast_backend import BackendMismatch
 from policy_engine.core.errors import ConfigError, PolicyEngineError, RowError
+from policy_engine.core.garbage import not_collecting
 from policy_engine.data.conversation import Conversation
 from policy_engine.mask.apply_program import mask_many, straddle_of, table_for
 from policy_engine.mask.row import SAMPLE_COLUMNS, MaskedRow
@@ -135,6 +136,7 @@ def _decide(
     return rows
 
 
+@not_collecting()
 def mask_samples(
     conversations: Sequence[Conversation | PolicyEngineError], masker: RowMasker, *, unrolled: bool
 ) -> list[list[RowSample] | PolicyEngineError]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import PolicyEngineError, RowError
+from policy_engine.core.garbage import not_collecting
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row
@@ -81,6 +82,7 @@ class BatchMasker:
         """Forgets the rows so far, so that the counts of those to come do not depend on them."""
         self._watch = RuleWatch(self.masker.program, self.masker.tokenizer)
 
+    @not_collecting()
     def mask(self, batch: Sequence[tuple[int, Any]]) -> MaskedBatch:
         """Masks numbered rows, in order.
 
@@ -92,9 +94,8 @@ class BatchMasker:
             return made
         # Rows that were no JSON come as errors from the reader; they keep their place, so that numbers still fit.
         read = [row if isinstance(row, PolicyEngineError) else attempt(read_row, row, self.format) for _, row in batch]
-        numbers = [number for number, _ in batch]
         # Before masking: a row with a misspelled role often fails, and the doubtful role says why.
-        for number, conversation in zip(numbers, read):
+        for (number, _), conversation in zip(batch, read):
             if isinstance(conversation, Conversation):
                 roles = [message["role"] for message in conversation.messages]
                 if not self._spelling.knows(roles):
@@ -104,7 +105,7 @@ class BatchMasker:
         looked_at = [sample.row for samples in masked if isinstance(samples, list) for sample in samples]
         control = iter(self._control.found_in(looked_at))
         kept: list[_Kept] = []
-        for number, samples in zip(numbers, masked):
+        for (number, _), samples in zip(batch, masked):
             done: Any = samples
             if isinstance(samples, list):
                 tokens = [token for _ in samples for token in next(control)]
@@ -123,8 +124,7 @@ class BatchMasker:
 
     def _mask_preferences(self, batch: Sequence[tuple[int, Any]], made: MaskedBatch) -> None:
         columns = self.masker.pair_columns(self.format.kind)
-        given = [row for _, row in batch]
-        read = [row if isinstance(row, PolicyEngineError) else attempt(read_judged, row, self.format) for row in given]
+        read = [r if isinstance(r, PolicyEngineError) else attempt(read_judged, r, self.format) for _, r in batch]
         masked = mask_all_preferences(read, self._rows, unrolled=self.masker.unrolls)
         for (number, _), found in zip(batch, masked):
             done = found if isinstance(found, PolicyEngineError) else attempt(self._join, number, found, columns, made)

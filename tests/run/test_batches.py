@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 from collections import Counter
@@ -71,6 +72,23 @@ def test_one_tokenizer_call_a_batch(monkeypatch):
     )
     BatchMasker(masker(), FORMAT).mask([(n, {"messages": chat("q", "a")}) for n in range(1, 51)])
     assert [50] == calls
+
+
+def test_garbage_is_looked_for_between_batches_and_not_in_them(monkeypatch):
+    seen = []
+    kind = type(masker().tokenizer)
+    original = kind.encode_batch
+
+    def encode_batch(self, *given, **options):
+        seen.append(gc.isenabled())
+        return original(self, *given, **options)
+
+    monkeypatch.setattr(kind, "encode_batch", encode_batch)
+    gc.enable()
+    MaskingTransform(masker(), FORMAT)(TABLE)
+    masker().batch({"messages": [chat("q", "a")]})
+    assert seen == [False, False]
+    assert gc.isenabled()
 
 
 def test_counts_of_batches_merge_to_those_of_the_whole():

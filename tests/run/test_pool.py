@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -30,6 +31,10 @@ LINUX = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads 
 def double(task):
     time.sleep(0.02 * (task % 3))
     return 2 * task
+
+
+def threshold(_):
+    return gc.get_threshold()[0]
 
 
 def dies_once(task):
@@ -100,6 +105,10 @@ def test_order_is_kept_and_few_tasks_are_ahead():
     for done, (task, result) in enumerate(in_order(double, tasks(), workers=2)):
         assert (done, 2 * done) == (task, result)
         assert len(taken) <= done + 1 + 2 * AHEAD
+
+
+def test_workers_look_for_garbage_rarely():
+    assert [200_000] * 2 == [found for _, found in in_order(threshold, iter([1, 2]), workers=2)]
 
 
 def test_a_worker_that_dies_is_replaced_and_its_task_done_again(tmp_path):

@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any, Final
 
+from policy_engine.core.garbage import collect_rarely
+
 _SIZE: Final = struct.Struct(">Q")
 _MAIN: Final = "__mp_main__"
 """Name under which `__main__` is run in a worker, as multiprocessing calls it."""
@@ -129,6 +131,7 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that started this one
     # Before any code of the user runs: a `print` there would break the protocol.
     tasks, results = _own_streams()
+    collect_rarely()
     try:
         main, work = pickle.loads(receive(tasks)), receive(tasks)
     except Gone:

@@ -164,6 +164,7 @@ def test_thinking_in_front_is_what_all_cuts_of_it_are(
             if front is not None:
                 found += 1
                 assert [(*front, True)] == list(cutter.cuts(whole, [(start, len(whole))], thinks=True))
+                assert not any(marker in whole[start:] for pair in delimiters for marker in pair)
     assert found > 100
 
 

@@ -84,7 +84,7 @@ class Cutter:
                     )
 
     def front_thinking(self, value: str, start: int, end: int) -> tuple[int, int] | None:
-        """The words of the one block of thinking that opens a text whose rest is `[start, end)`.
+        """The words of the one block of thinking that opens a text whose rest is `[start, end)`, without delimiters.
 
         None for another text. `cuts` has the same for the block, and looks at each delimiter and gap.
 
@@ -98,9 +98,9 @@ class Cutter:
                 continue
             low = len(open_) if value.startswith(open_) else 0
             rest = at + len(close)
-            # Only delimiters that begin before the rest: one in it cuts nothing in front.
-            again = value.find(close, rest, start + len(close) - 1) >= 0
-            if at > start or again or value.find(open_, low, start + len(open_) - 1) >= 0 or value[end:].strip():
+            # Neither in front of the rest nor in it.
+            again = value.find(close, rest) >= 0 or value.find(open_, low) >= 0
+            if at > start or again or value[end:].strip():
                 return None
             inner = value[low:at]
             text = inner.strip()
@@ -108,10 +108,7 @@ class Cutter:
                 return None
             # Another pair's delimiter would cut the block in two.
             if len(self.delimiters) > 1 and any(
-                value.find(marker, 0, start + len(marker) - 1) >= 0
-                for pair in self.delimiters
-                if pair != (open_, close)
-                for marker in pair
+                marker in value for pair in self.delimiters if pair != (open_, close) for marker in pair
             ):
                 return None
             low += len(inner) - len(inner.lstrip())

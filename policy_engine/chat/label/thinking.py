@@ -99,6 +99,17 @@ def reading_of(
     made = []
     by_first = _by_first(delimiters)
     for run, origin in scan.data:
+        start, end = scan.range_of(run)
+        path, turn, whole = origin.path, origin.turn, None
+        if start != LOST and path[:1] == _CONTENT and turn is not None:
+            whole = messages[turn].get("content") if path == _CONTENT else field_value(messages[turn], path)
+            if front is not None and path == _CONTENT and isinstance(whole, str):
+                found = front(whole, start, end)
+                # The text behind the one block of thinking is not thinking, and has no delimiter.
+                if found is not None:
+                    scan.fronts[run] = found
+                    made.append(False)
+                    continue
         text = scan.run_text(run)
         # The run itself holds a delimiter. One character is found in a tenth of the time that several take.
         for first, markers in by_first:
@@ -106,19 +117,6 @@ def reading_of(
                 for marker in markers:
                     if marker in text:
                         return None
-        start, end = scan.range_of(run)
-        path, whole = origin.path, None
-        if start != LOST and path[:1] == _CONTENT and origin.turn is not None:
-            if path != _CONTENT:
-                whole = field_value(messages[origin.turn], path)
-            else:
-                whole = messages[origin.turn].get("content")
-                found = front(whole, start, end) if front is not None and isinstance(whole, str) else None
-                # The text behind the one block of thinking is not thinking.
-                if found is not None:
-                    scan.fronts[run] = found
-                    made.append(False)
-                    continue
         made.append(is_thinking(whole, delimiters, start, end))
     return tuple(made)
 

@@ -1,4 +1,4 @@
-"""When Python looks for garbage: rarely in a process of ours, and not while a batch is masked.
+"""Python's garbage collector: rarely in a process of ours, and not while a batch is masked.
 
 Python looks through all young objects whenever there are 700 more, and now and then through all that there are. Rows
 of a batch stay until it is done, so it finds nothing there: up to a tenth of the time of a batch.

@@ -84,9 +84,10 @@ class Cutter:
                     )
 
     def front_thinking(self, value: str, start: int, end: int) -> tuple[int, int] | None:
-        """The words of the one block of thinking that opens a text whose rest is `[start, end)`, without delimiters.
+        """The words of the one block of thinking that opens a text whose rest is `[start, end)`.
 
-        None for another text. `cuts` has the same for the block, and looks at each delimiter and gap.
+        None for another text, and where the rest has a delimiter. `cuts` has the same for the block, and looks at each
+        delimiter and gap.
 
         >>> cutter = Cutter(words=frozenset(), delimiters=(("<think>", "</think>"),), models=frozenset())
         >>> cutter.front_thinking("<think> Two. </think>Four.", 21, 26)

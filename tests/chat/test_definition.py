@@ -12,9 +12,12 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer
 
 from policy_engine.chat.tokens import fast_backend, load
+from policy_engine.chat.tokens.cached import VOCABULARY
 from policy_engine.chat.tokens.definition import added_tokens, plain_definition, short_merges
 from policy_engine.chat.tokens.fast_backend import KitokenBackend
+from policy_engine.chat.tokens.keep import compact_form
 from policy_engine.chat.tokens.load import load_transformers
+from policy_engine.chat.tokens.pipeline import read_pipeline
 from policy_engine.core.errors import TokenizerError
 from tests.support.tokenizers import load as load_by_name
 
@@ -98,6 +101,18 @@ _TOKEN: dict[str, Any] = {"id": 0, "content": "a"}
 )
 def test_added_tokens_that_are_left_to_transformers(definition: dict[str, Any]) -> None:
     assert added_tokens(json.dumps(definition).encode()) is None
+
+
+@pytest.mark.parametrize("name", ["qwen", "llama3", "deepseek", "tekken", "byte-roberta", "byte-strip"])
+def test_a_vocabulary_at_hand_gives_the_same_pipeline(name: str) -> None:
+    backend = load_by_name(name).backend_tokenizer
+    files = compact_form(backend, backend.to_str().encode())
+    assert files is not None
+    own, given = read_pipeline(backend), read_pipeline(backend, files[VOCABULARY])
+    assert own.table is not None
+    assert given.table is not None
+    assert (own.table.pieces, own.table.added) == (given.table.pieces, given.table.added)
+    assert (own.drops, own.stripping, own.affixes) == (given.drops, given.stripping, given.affixes)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from policy_engine.chat.tokens.cached import (
 )
 from policy_engine.chat.tokens.definition import tokens_in, vocabulary_and_merges
 from policy_engine.chat.tokens.locator import TokenLocator
+from policy_engine.chat.tokens.pipeline import read_pipeline
 from policy_engine.core.memory import give_back
 
 _OPTIONS: Final = (
@@ -63,8 +64,7 @@ def keep_tokenizer(key: str, tok: Any, name: str) -> None:
     digest = hashlib.sha256(definition).hexdigest()
     del definition
     give_back()
-    pipeline = locator.pipeline
-    assert pipeline is not None  # there is a backend
+    pipeline = read_pipeline(locator.backend, files.get(VOCABULARY))
     added = [
         {"id": int(i), **{f.name: getattr(token, f.name) for f in dataclasses.fields(CachedToken)}}
         for i, token in tok.added_tokens_decoder.items()

@@ -68,8 +68,11 @@ class Pipeline:
         return self.normalizer is not None and not self.normalizer.normalize_str(text).strip(" \t\r\n" + SPACE_MARK)
 
 
-def read_pipeline(backend: Any) -> Pipeline:
-    """Reads the components of a `tokenizers.Tokenizer`."""
+def read_pipeline(backend: Any, vocabulary: bytes | None = None) -> Pipeline:
+    """Reads the components of a `tokenizers.Tokenizer`.
+
+    `vocabulary` is its model's as JSON, where it is at hand: to ask the backend for it takes three times as long.
+    """
     normalizers = list(_parts(backend.normalizer))
     pre_tokenizers = list(_parts(backend.pre_tokenizer))
     post_processors = list(_parts(backend.post_processor))
@@ -78,12 +81,16 @@ def read_pipeline(backend: Any) -> Pipeline:
     unknown_text = getattr(model, "unk_token", None)
     # A Unigram model names the unknown token by its id, the others by its text.
     unknown = backend.token_to_id(unknown_text) if isinstance(unknown_text, str) else getattr(model, "unk_id", None)
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    complete = _complete(model, vocabulary, pre_tokenizers)
+    ids: dict[str, int] = (
+        backend.get_vocab(with_added_tokens=True)
+        if vocabulary is None
+        else json.loads(vocabulary) | {token.content: i for i, token in added.items()}
+    )
+    complete = _complete(model, ids, pre_tokenizers)
     return Pipeline(
         normalizer=backend.normalizer,
         forms=tuple(dict.fromkeys(_FORMS[n["type"]] for n in normalizers if n["type"] in _FORMS)),
-        table=_table(model, vocabulary, normalizers, pre_tokenizers, added, None if complete else unknown),
+        table=_table(model, ids, normalizers, pre_tokenizers, added, None if complete else unknown),
         trims=any(p.get("trim_offsets", False) for p in post_processors),
         stripping={i: token.content for i, token in added.items() if token.lstrip or token.rstrip},
         # BPE drops what it cannot merge from its alphabet if there is no unknown token to put there.
@@ -189,8 +196,8 @@ def _pieces(
     """Bytes by token id; `read` gives those of many tokens at once."""
     pieces: list[bytes | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
     # An added token is its own text, in any alphabet.
-    own = [(token, i) for token, i in vocabulary.items() if i not in added]
-    for (_, i), piece in zip(own, read([token for token, _ in own]), strict=True):
+    tokens = [token for token, i in vocabulary.items() if i not in added]
+    for i, piece in zip([i for i in vocabulary.values() if i not in added], read(tokens), strict=True):
         pieces[i] = piece
     for i, token in added.items():
         # With the whitespace beside it, such a token's text differs from row to row.

@@ -12,7 +12,7 @@ import sys
 from typing import Final, NoReturn
 
 from policy_engine.cli.frozen import compile_less
-from policy_engine.core.garbage import collect_rarely
+from policy_engine.core.memory import collect_rarely
 
 _UNUSED: Final = frozenset({"regex", "interegular"})
 """Packages that Lark imports where they are installed, for what the grammar of policies does not have."""

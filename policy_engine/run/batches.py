@@ -14,7 +14,7 @@ import pyarrow as pa
 from policy_engine.chat.media.in_messages import has_media
 from policy_engine.core.choices import PairColumns
 from policy_engine.core.errors import PolicyEngineError, RowError
-from policy_engine.core.garbage import not_collecting
+from policy_engine.core.memory import not_collecting
 from policy_engine.core.source import Place
 from policy_engine.core.wording import counted
 from policy_engine.data.conversation import Conversation, read_row

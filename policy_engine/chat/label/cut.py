@@ -101,7 +101,7 @@ class Cutter:
             rest = at + len(close)
             # Neither in front of the rest nor in it.
             again = value.find(close, rest) >= 0 or value.find(open_, low) >= 0
-            if at > start or again or value[end:].strip():
+            if rest > start or again or value[end:].strip():
                 return None
             inner = value[low:at]
             text = inner.strip()

@@ -14,7 +14,7 @@ from policy_engine.cli.outcome import Outcome
 from policy_engine.cli.records import PlayOptions
 from policy_engine.cli.reporters.console import print_all
 from policy_engine.cli.work.inputs import STDIN, load_chat_tokenizer, read_source
-from policy_engine.core.garbage import collect_as_usual
+from policy_engine.core.memory import collect_as_usual
 from policy_engine.data.dataset import load_dataset_spec
 from policy_engine.lang.library import path_of, read_shipped
 from policy_engine.play.loaded_rows import NO_FILE, Board, load_board, sample_policy

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import IO, Any, Final
 
-from policy_engine.core.garbage import collect_rarely
+from policy_engine.core.memory import collect_rarely
 
 _SIZE: Final = struct.Struct(">Q")
 _MAIN: Final = "__mp_main__"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from policy_engine.cli.work import play
-from policy_engine.core.garbage import collect_rarely
+from policy_engine.core.memory import collect_rarely
 from policy_engine.play import serve
 from policy_engine.play.loaded_rows import NO_FILE, Board
 from tests.cli.support import cli, write_chats, write_policy

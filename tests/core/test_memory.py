@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from policy_engine.core.garbage import not_collecting
+from policy_engine.core.memory import not_collecting
 
 
 @pytest.fixture(autouse=True)

@@ -162,22 +162,12 @@ def test_closed_standard_streams_get_nothing_of_the_output(tmp_path: Path) -> No
     assert 1 == json.loads(line)["row"]
 
 
-SCRIPT = "from policy_engine.cli.main import script; script()"
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is needed")
-def test_an_output_that_cannot_be_written_is_no_success() -> None:
-    command = [sys.executable, "-m", "policy_engine", "policies", "--format", "json"]
+@pytest.mark.parametrize("called", ["main", "script"])
+def test_an_output_that_cannot_be_written_is_no_success(called: str) -> None:
+    program = f"from policy_engine.cli.main import {called}; {called}()"
     with open("/dev/full", "w") as full:
-        ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
-    assert ran.returncode
-    assert b"No space left" in ran.stderr
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is full is needed")
-def test_an_output_that_cannot_be_written_is_no_success_of_the_script() -> None:
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-c", SCRIPT, "policies", "--format", "json"]
+        command = [sys.executable, "-c", program, "policies", "--format", "json"]
         ran = subprocess.run(command, stdout=full, stderr=subprocess.PIPE)
     assert ran.returncode
     assert b"No space left" in ran.stderr

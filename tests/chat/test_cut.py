@@ -150,6 +150,7 @@ def test_numbers_and_truth_values_of_calls(arguments: Any, asked: str, found: li
         ((("<think>", "</think>"),), ()),
         ((("<think>", "</think>"), ("[THINK]", "[/THINK]")), ("[THINK]", "[/THINK]")),
         ((("[THINK]", "[/THINK]"), ("<think>", "</think>")), ("[THINK]",)),
+        ((("THINK:", "</think>"),), ("THINK:",)),
     ],
 )
 def test_thinking_in_front_is_what_all_cuts_of_it_are(
@@ -166,6 +167,18 @@ def test_thinking_in_front_is_what_all_cuts_of_it_are(
                 assert [(*front, True)] == list(cutter.cuts(whole, [(start, len(whole))], thinks=True))
                 assert not any(marker in whole[start:] for pair in delimiters for marker in pair)
     assert found > 100
+
+
+def test_a_text_says_something_beside_its_markers() -> None:
+    markers = ("#a", "b", '"', "<c>", "d e", "word")
+    cutter = Cutter(words=frozenset(markers), delimiters=(), models=frozenset())
+    for text in map("".join, itertools.product(("#", "a", "b", '"', "<c>", "d e", "d", "x", " ", "word"), repeat=4)):
+        left = text.strip()
+        # Markers of letters alone may be any word of a text: only a text that is one of them says nothing.
+        for marker in ("#a", '"', "<c>", "d e"):
+            left = left.replace(marker, "")
+        expected = text.strip() not in markers and any(map(str.isalnum, left))
+        assert expected == bool(list(cutter.cuts(text, [], thinks=False))), text
 
 
 def test_thinking_of_dots_alone_is_no_loss() -> None:

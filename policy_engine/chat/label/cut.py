@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import operator
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -93,28 +94,36 @@ class Cutter:
         >>> cutter.front_thinking("<think> Two. </think>Four.", 21, 26)
         (8, 12)
         """
-        for open_, close in self.delimiters:
+        for open_, close, shared in self._pairs:
             at = value.find(close)
             if at < 0:
                 continue
-            low = len(open_) if value.startswith(open_) else 0
             rest = at + len(close)
-            # Neither in front of the rest nor in it.
-            again = value.find(close, rest) >= 0 or value.find(open_, low) >= 0
-            if rest > start or again or value[end:].strip():
+            if rest > start:
+                return None
+            low = len(open_) if value.startswith(open_) else 0
+            # A delimiter once more, in front of the rest or in it. One character is found in a tenth of the time.
+            if (value.find(shared, low) != at or value.find(shared, rest) >= 0) and (
+                value.find(close, rest) >= 0 or value.find(open_, low) >= 0
+            ):
                 return None
             inner = value[low:at]
             text = inner.strip()
-            if not text or not self._says_something(text) or value[rest:start].strip():
+            if not text or value[end:].strip() or value[rest:start].strip() or not self._says_something(text):
                 return None
             # Another pair's delimiter would cut the block in two.
             if len(self.delimiters) > 1 and any(
                 marker in value for pair in self.delimiters if pair != (open_, close) for marker in pair
             ):
                 return None
-            low += len(inner) - len(inner.lstrip())
+            low += inner.index(text[0])  # in front of it are blanks
             return low, low + len(text)
         return None
+
+    @cached_property
+    def _pairs(self) -> tuple[tuple[str, str, str], ...]:
+        """The delimiters, each pair with its first character where they share it."""
+        return tuple((open_, close, open_[0] if open_[0] == close[0] else "") for open_, close in self.delimiters)
 
     def missing(self, value: str, shown: str) -> tuple[int, int] | None:
         """The first words of a text that are not in what was made of it; None if all are.
@@ -139,21 +148,21 @@ class Cutter:
 
     @cached_property
     def _openings(self) -> frozenset[str]:
-        """The first characters of the markers that are removed."""
-        return frozenset(marker[0] for marker in self._markers if marker and not marker.isalnum())
+        """The first two characters of the markers that are removed, or the one that there is."""
+        return frozenset(marker[:2] for marker in self._markers if marker and not marker.isalnum())
 
     def _says_something(self, text: str) -> bool:
         if text in self._markers:
             return False
         # Most texts begin with a letter that begins no marker.
-        if text[0].isalnum() and text[0] not in self._openings:
+        if text[0].isalnum() and text[0] not in self._openings and text[:2] not in self._openings:
             return True
         word = _LETTER.search(text)
         if word is None:
             return False
-        # Words first, as most texts have, and no search for markers: no marker begins before this letter.
-        at = word.start()
-        if at < _NEAR and not any(self._removed.match(text, start) for start in range(at + 1)):
+        # Words first, as most texts have, and no search for markers: none begins before the first letter.
+        head = text[: word.start() + 2]
+        if len(head) < _NEAR and self._openings.isdisjoint((*head, *map(operator.add, head, head[1:]))):
             return True
         return any(map(str.isalnum, self._removed.sub("", text)))
 

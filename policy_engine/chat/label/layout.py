@@ -232,6 +232,10 @@ class Scan:
         start = self.offsets[run]
         return start, start + self.lengths[run]
 
+    def placed_data(self) -> list[tuple[int, Origin, int, int]]:
+        """The runs of `data`, each with its origin and `range_of`."""
+        return [(run, origin, *self.range_of(run)) for run, origin in self.data]
+
     def start_of(self, run: int) -> int:
         """The place in the text where a run begins."""
         if self._starts is None:

@@ -98,8 +98,7 @@ def reading_of(
     """
     made = []
     by_first = _by_first(delimiters)
-    for run, origin in scan.data:
-        start, end = scan.range_of(run)
+    for run, origin, start, end in scan.placed_data():
         path, turn, whole = origin.path, origin.turn, None
         if start != LOST and path[:1] == _CONTENT and turn is not None:
             whole = messages[turn].get("content") if path == _CONTENT else field_value(messages[turn], path)

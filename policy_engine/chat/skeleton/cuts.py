@@ -13,30 +13,35 @@ from typing import Any, Final
 from policy_engine.chat.trace.origins import Origin
 from policy_engine.chat.trace.text import Traced, traced
 
-Cut = Callable[[str, int, int, Any], tuple[int, int]]
-"""The ends of what is left of a text's characters `[start, end)`."""
+Cut = Callable[[str, int, Any], tuple[str, int]]
+"""What is left of a text, and where that begins in the field, by the same of the text."""
 
 
-def _before(text: str, start: int, end: int, separator: str) -> tuple[int, int]:
-    at = text.find(separator, start, end)
-    return start, end if at < 0 else at
+def _before(text: str, start: int, separator: str) -> tuple[str, int]:
+    at = text.find(separator)
+    return (text, start) if at < 0 else (text[:at], start)
 
 
-def _behind(text: str, start: int, end: int, separator: str) -> tuple[int, int]:
-    at = text.rfind(separator, start, end)
-    return start if at < 0 else at + len(separator), end
+def _behind(text: str, start: int, separator: str) -> tuple[str, int]:
+    at = text.rfind(separator)
+    if at < 0:
+        return text, start
+    at += len(separator)
+    return text[at:], start + at
 
 
-def _left(text: str, start: int, end: int, chars: str | None) -> tuple[int, int]:
-    return end - len(text[start:end].lstrip(chars)), end
+def _left(text: str, start: int, chars: str | None) -> tuple[str, int]:
+    left = text.lstrip(chars)
+    return left, start + len(text) - len(left)
 
 
-def _right(text: str, start: int, end: int, chars: str | None) -> tuple[int, int]:
-    return start, start + len(text[start:end].rstrip(chars))
+def _right(text: str, start: int, chars: str | None) -> tuple[str, int]:
+    return text.rstrip(chars), start
 
 
-def _both(text: str, start: int, end: int, chars: str | None) -> tuple[int, int]:
-    return _right(text, *_left(text, start, end, chars), chars)
+def _both(text: str, start: int, chars: str | None) -> tuple[str, int]:
+    left = text.lstrip(chars)
+    return left.rstrip(chars), start + len(text) - len(left)
 
 
 CUTS: Final[dict[str, Cut]] = {
@@ -54,9 +59,9 @@ def cut_of(origin: Origin, cuts: Sequence[tuple[Cut, Any]]) -> Callable[[str], T
     """
 
     def cut(text: str) -> Traced:
-        start, end = 0, len(text)
+        start = 0
         for each, argument in cuts:
-            start, end = each(text, start, end, argument)
-        return traced(text[start:end], ((end - start, origin, start),))
+            text, start = each(text, start, argument)
+        return traced(text, ((len(text), origin, start),))
 
     return cut

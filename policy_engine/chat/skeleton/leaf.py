@@ -222,6 +222,21 @@ class Replay(Scan):
         start = self._spans[at][1] if at in self._spans else 0
         return start, start + self.sizes[at]
 
+    def placed_data(self) -> list[tuple[int, Origin, int, int]]:
+        """The runs of `data`, each with its origin and `range_of`."""
+        place, spans, sizes = self.leaf.place, self._spans, self.sizes
+        if sizes is None:
+            return super().placed_data()
+        found = []
+        for run, origin in self.data:  # written out, since it runs for each answer with thinking
+            at = place.get(run)
+            if at is None:
+                found.append((run, origin, *super().range_of(run)))
+                continue
+            start = spans[at][1] if at in spans else 0
+            found.append((run, origin, start, start + sizes[at]))
+        return found
+
     def _put_together(self, registers: Sequence[Any]) -> None:
         """Makes the runs piece by piece."""
         leaf = self.leaf

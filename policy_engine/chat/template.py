@@ -29,7 +29,6 @@ from policy_engine.chat.remedies import explained, not_compiled, not_rendered, r
 from policy_engine.chat.rewording import OwnText, Rewording, own_text, reading
 from policy_engine.chat.segments import RenderedChat, Unrendered
 from policy_engine.chat.trace.environment import TracingEnvironment, run_template
-from policy_engine.chat.trace.operators import names_read
 from policy_engine.chat.trace.origins import Scaffold
 from policy_engine.chat.trace.text import runs_of
 from policy_engine.chat.variables import Arguments, Inputs, variables_of
@@ -336,7 +335,7 @@ class ChatTemplate:
 
     @functools.cached_property
     def _arguments(self) -> Arguments:
-        return Arguments(names_read(self._environment, self.source))
+        return Arguments(self._environment.names_read)
 
     def _learn(self, key: Any, tools: bool, kwargs: Mapping[str, Any]) -> TemplateProfile:
         def render(messages: Sequence[Mapping[str, Any]], with_tools: bool, prompt: bool) -> Raw | None:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Work:
 
     @property
     def masker(self) -> Masker:
-        return Masker(compile_text(self.policy), load_tokenizer("builtin"))
+        return masker_of(self.policy)
 
     @property
     def policy_file(self) -> str:
@@ -68,6 +69,11 @@ class Work:
         path = self.folder / "chats.jsonl"
         path.write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in CHATS))
         return str(path)
+
+
+@functools.cache
+def masker_of(policy: str) -> Masker:
+    return Masker(compile_text(policy), load_tokenizer("builtin"))
 
 
 Rows = Sequence[Mapping[str, Any]]

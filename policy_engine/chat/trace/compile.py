@@ -20,6 +20,7 @@ from typing import Any
 
 from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
+from jinja2.idtracking import VAR_LOAD_RESOLVE
 
 from policy_engine.chat.trace.operators import is_constant, is_scalar, lists_in, sum_of_texts
 
@@ -189,6 +190,16 @@ def _written_as_is(node: nodes.Node) -> bool:
 
 class TracingGenerator(CodeGenerator):
     """Jinja's code generator, with binding statements, traced constants and tagging buffers."""
+
+    def enter_frame(self, frame: Frame) -> None:
+        super().enter_frame(frame)
+        environment: Any = self.environment
+        # As `jinja2.meta.find_undeclared_variables`, which parses and generates everything once more.
+        environment.pe_undeclared |= {
+            name
+            for action, name in frame.symbols.loads.values()
+            if action == VAR_LOAD_RESOLVE and name not in environment.globals
+        }
 
     def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
         action = getattr(node, "pe_action", None)

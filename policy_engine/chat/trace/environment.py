@@ -33,6 +33,7 @@ from policy_engine.chat.trace.compile import TracingGenerator, rewrite
 from policy_engine.chat.trace.computed import KEEPING_METHODS, called, computed, listed
 from policy_engine.chat.trace.filters import install
 from policy_engine.chat.trace.meter import BIG, start, stop
+from policy_engine.chat.trace.operators import said_in
 from policy_engine.chat.trace.origins import MAX_CHARS, OutputTooLarge, Scaffold, Unclaimed
 from policy_engine.chat.trace.owners import holds_data
 from policy_engine.chat.trace.text import Traced, concat, lost, text_of, traced
@@ -174,6 +175,9 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         self.words: frozenset[str] = frozenset()
         self.tested: tuple[str, ...] = ()
         """Constants that the template asks for with `in`: `/no_think` of `{% if '/no_think' in m.content %}`."""
+        self.names_read: frozenset[str] = frozenset()
+        """The names that the template reads and does not set itself."""
+        self.pe_undeclared: set[str] = set()
         self.branch_parents: Sequence[int] = [0]
         self.pe_outputs: dict[int, int] = {}
         """Lines of the compiled template that write an output unbuffered, and its number in the source's order."""
@@ -207,23 +211,13 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
     def _generate(
         self, source: jinja2.nodes.Template, name: str | None, filename: str | None, defer_init: bool = False
     ) -> str:
-        # With autoescape every output would be Markup, whose escaping moves characters.
-        for node in source.find_all((jinja2.nodes.EvalContextModifier, jinja2.nodes.ScopedEvalContextModifier)):
-            if any(option.key == "autoescape" for option in node.options):
-                raise jinja2.TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
-        # Before the tree is rewritten: what a template may look for in a text.
-        constants = {node.value for node in source.find_all(jinja2.nodes.Const) if isinstance(node.value, str)}
-        self.words = frozenset({*constants, *(node.attr for node in source.find_all(jinja2.nodes.Getattr))})
-        tests = [test for test in source.find_all(jinja2.nodes.Compare) if isinstance(test.expr, jinja2.nodes.Const)]
-        self.tested = tuple(
-            dict.fromkeys(
-                str(test.expr.value)  # type: ignore[attr-defined]
-                for test in tests
-                if isinstance(test.expr.value, str) and test.ops[0].op in ("in", "notin")  # type: ignore[attr-defined]
-            )
-        )
+        said = said_in(source)  # before the tree is rewritten
+        self.words, self.tested = said.words, said.tested
         self.branch_parents = rewrite(source).branch_parents
-        return super()._generate(source, name, filename, defer_init)
+        code = super()._generate(source, name, filename, defer_init)
+        # An argument of the template (`strftime_now`) can take the place of a global.
+        self.names_read = frozenset(self.pe_undeclared | said.names & self.globals.keys())
+        return code
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         # What templates read most goes past the sandbox's general checks, with the same result: keys of objects that

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from jinja2 import Environment, meta, nodes
+from jinja2 import TemplateSyntaxError, nodes
 
 from policy_engine.chat.trace.bounds import (
     check_comparison,
@@ -189,13 +189,38 @@ def is_scalar(node: nodes.Node) -> bool:
     return is_constant(node) or isinstance(node, nodes.Concat | nodes.Not | nodes.Sub | nodes.Test)
 
 
-def names_read(environment: Environment, source: str) -> frozenset[str]:
-    """The names that a template reads and does not set itself.
+class Said(NamedTuple):
+    """What the source of a template says."""
 
-    >>> sorted(names_read(Environment(), "{% set a = b %}{{ a ~ range(3) }}"))
-    ['b', 'range']
+    words: frozenset[str]
+    """Its strings, and the attributes that it asks for."""
+    tested: tuple[str, ...]
+    """The strings that it looks for with `in`."""
+    names: frozenset[str]
+
+
+def said_in(tree: nodes.Template) -> Said:
+    """What a parsed template says, in one walk: a large one has thousands of nodes.
+
+    Raises TemplateSyntaxError for one that sets `autoescape`.
     """
-    tree = environment.parse(source)
-    # Jinja leaves out its globals, and an argument (`strftime_now`) can take the place of one.
-    used = {node.name for node in tree.find_all(nodes.Name)} & environment.globals.keys()
-    return frozenset(meta.find_undeclared_variables(tree) | used)
+    words, tested, names = set[str](), dict[str, None](), set[str]()
+    for node in tree.find_all(_ASKED):
+        if isinstance(node, nodes.Name):
+            names.add(node.name)
+        elif isinstance(node, nodes.Getattr):
+            words.add(node.attr)
+        elif isinstance(node, nodes.Const):
+            words.update([node.value] if isinstance(node.value, str) else ())
+        elif isinstance(node, nodes.Compare):
+            if isinstance(node.expr, nodes.Const) and node.ops[0].op in ("in", "notin"):
+                tested.update({node.expr.value: None} if isinstance(node.expr.value, str) else {})
+        # Every output would be Markup, whose escaping moves characters.
+        elif any(option.key == "autoescape" for option in node.options):  # type: ignore[attr-defined]
+            raise TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
+    return Said(frozenset(words), tuple(tested), frozenset(names))
+
+
+_ASKED: Final = (
+    nodes.Compare, nodes.Const, nodes.EvalContextModifier, nodes.Getattr, nodes.Name, nodes.ScopedEvalContextModifier
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import importlib.util
 import io
 from typing import Any
@@ -212,6 +213,11 @@ def test_names_of_files_are_read_in_any_usual_spelling() -> None:
         assert row["media"][0]["count"] > 0
 
 
+@functools.cache
+def listening() -> Masker:
+    return Masker(POLICY, processor("qwen2_audio"))
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
@@ -236,7 +242,7 @@ def test_names_of_files_are_read_in_any_usual_spelling() -> None:
     ],
 )
 def test_a_bad_sound_is_an_error_of_its_row(source: Any, expected: str) -> None:
-    made = Masker(POLICY, processor("qwen2_audio"))
+    made = listening()
     with pytest.raises(MediaError, match=expected):
         made(
             [
@@ -247,7 +253,7 @@ def test_a_bad_sound_is_an_error_of_its_row(source: Any, expected: str) -> None:
 
 
 def test_a_sound_is_read_from_a_wav_file_and_from_samples() -> None:
-    made = Masker(POLICY, processor("qwen2_audio"))
+    made = listening()
     rows = [
         made(
             [

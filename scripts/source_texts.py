@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import tokenize
 from collections.abc import Iterator
@@ -52,7 +53,7 @@ def code_lines(source: str) -> int:
 
 def comment_lines(source: str) -> int:
     """Number of comments; those that speak to a tool, as `# noqa` does, do not count."""
-    return sum(1 for _ in _comments(source))
+    return len(_comments(source))
 
 
 def docstrings_of(source: str) -> Iterator[tuple[str, Prose]]:
@@ -84,7 +85,12 @@ def _strings(tree: ast.Module) -> Iterator[Prose]:
 _TO_TOOLS = ("type:", "noqa", "fmt:", "pragma:", "!")
 
 
-def _comments(source: str) -> Iterator[Prose]:
+@functools.cache
+def _comments(source: str) -> tuple[Prose, ...]:
+    return tuple(_commented(source))
+
+
+def _commented(source: str) -> Iterator[Prose]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         text = token.string.lstrip("#").strip()
         if token.type == tokenize.COMMENT and text and not text.startswith(_TO_TOOLS):

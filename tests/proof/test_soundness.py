@@ -107,7 +107,7 @@ def test_without_free_conditions_every_failure_replays_and_every_live_rule_decid
 def test_dead_rules_do_nothing_and_others_decide_in_a_small_conversation(chunk: int) -> None:
     """Numbered cases; `python -m tests.nightly dead` has the others."""
     outcomes: Counter[str] = Counter()
-    for number in range(chunk * 6 * HUNDREDS, (chunk + 1) * 6 * HUNDREDS):
+    for number in range(chunk * 4 * HUNDREDS, (chunk + 1) * 4 * HUNDREDS):
         outcome, problem = dead_case(f"dead:0:{number}")
         outcomes[outcome] += 1
         assert problem is None, f"dead:0:{number}: {problem}"

@@ -14,7 +14,7 @@ from policy_engine.chat.trace.origins import Origin
 from policy_engine.chat.trace.text import Traced, traced
 
 Cut = Callable[[str, int, Any], tuple[str, int]]
-"""What is left of a text, and where that begins in the field, by the same of the text."""
+"""The text that is left of one, and its place in the field; given are a text and its place."""
 
 
 def _before(text: str, start: int, separator: str) -> tuple[str, int]:

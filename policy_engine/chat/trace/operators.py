@@ -190,7 +190,7 @@ def is_scalar(node: nodes.Node) -> bool:
 
 
 class Said(NamedTuple):
-    """What the source of a template says."""
+    """Facts that the source of a template says of itself."""
 
     words: frozenset[str]
     """Its strings, and the attributes that it asks for."""
@@ -200,7 +200,7 @@ class Said(NamedTuple):
 
 
 def said_in(tree: nodes.Template) -> Said:
-    """What a parsed template says, in one walk: a large one has thousands of nodes.
+    """The facts of a parsed template, in one walk: a large one has thousands of nodes.
 
     Raises TemplateSyntaxError for one that sets `autoescape`.
     """

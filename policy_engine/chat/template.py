@@ -149,8 +149,8 @@ class ChatTemplate:
     ) -> RenderedChat:
         """The conversation as text in segments.
 
-        The first conversations are rendered in other words, too, and the template's own text compared;
-        `in_other_words=False` leaves that to `reading_of`.
+        The first conversations are rendered in other words, too, and the template's own text compared, and all once
+        one was refused; `in_other_words=False` leaves that to `reading_of`.
 
         Raises TemplateError where the template raises (with its reason), exceeds its limits, or writes text of its own
         that depends on what a message says.
@@ -175,8 +175,9 @@ class ChatTemplate:
         written = self._written_or_why(conversation, add_generation_prompt, now)
         pieces = written.pieces
         if left:
-            self._unread.keep(given, left - 1)
             found = self._reading(conversation, pieces, add_generation_prompt, now)
+            if left > 0:  # a template that reads one conversation may read any, and -1 never ends
+                self._unread.keep(given, left - 1 if found is None else -1)
             if found is not None:
                 raise reads_words(self.name, found)
         thinking = thinking_in_content(messages, delimiters=self._delimiters, model_roles=self.model_roles)

@@ -66,6 +66,18 @@ def test_only_the_first_conversations_are_rendered_twice(monkeypatch: pytest.Mon
     assert 16 == len(read)
 
 
+def test_a_template_that_was_caught_is_looked_at_for_ever() -> None:
+    template = ChatTemplate("{% for m in messages %}{{ 'Yes' if m.content[0] == 'G' }}{{ m.content }}{% endfor %}")
+    refused = 0
+    for number in range(100):
+        said = "Go" if number % 10 == 9 else f"hello {number}"
+        try:
+            template.render(Conversation(messages=({"role": "user", "content": said},)))
+        except TemplateError as error:
+            refused += error.code == "PE405"
+    assert refused == 10
+
+
 @pytest.mark.parametrize("name", sorted(installed_templates())[::30])
 def test_real_templates_read_no_message(name: str) -> None:
     template = ChatTemplate(installed_templates()[name], special_tokens=SPECIAL_TOKENS, name=name)

@@ -149,8 +149,8 @@ class ChatTemplate:
     ) -> RenderedChat:
         """The conversation as text in segments.
 
-        The first conversations are rendered in other words, too, and the template's own text compared, and all once
-        one was refused; `in_other_words=False` leaves that to `reading_of`.
+        The first conversations are rendered in other words, too, and the template's own text compared. After one that
+        is refused for it, every later one is compared. `in_other_words=False` leaves that to `reading_of`.
 
         Raises TemplateError where the template raises (with its reason), exceeds its limits, or writes text of its own
         that depends on what a message says.

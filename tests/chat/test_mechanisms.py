@@ -80,7 +80,7 @@ def test_content_lies_where_two_renders_differ(name: str) -> None:
 def test_conformance(name: str) -> None:
     report = check_template(
         compiled(name),
-        examples=6,
+        examples=10,
         shrink=False,
         properties=("partition", "independent", "ends", "injection", "header")
         + (("bounded",) if name not in DEEP else ()),

@@ -206,21 +206,24 @@ def said_in(tree: nodes.Template) -> Said:
     """
     words, tested, names = set[str](), dict[str, None](), set[str]()
     for node in tree.find_all(_ASKED):
-        if isinstance(node, nodes.Name):
+        # Every output would be Markup, whose escaping moves characters.
+        if isinstance(node, nodes.EvalContextModifier):
+            if any(option.key == "autoescape" for option in node.options):
+                raise TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
+        elif isinstance(node, nodes.Name):
             names.add(node.name)
         elif isinstance(node, nodes.Getattr):
             words.add(node.attr)
-        elif isinstance(node, nodes.Const):
-            words.update([node.value] if isinstance(node.value, str) else ())
-        elif isinstance(node, nodes.Compare):
-            if isinstance(node.expr, nodes.Const) and node.ops[0].op in ("in", "notin"):
-                tested.update({node.expr.value: None} if isinstance(node.expr.value, str) else {})
-        # Every output would be Markup, whose escaping moves characters.
-        elif any(option.key == "autoescape" for option in node.options):  # type: ignore[attr-defined]
-            raise TemplateSyntaxError("autoescape hides where text comes from", node.lineno)
+        elif isinstance(node, nodes.Const) and isinstance(node.value, str):
+            words.add(node.value)
+        elif isinstance(node, nodes.Compare) and isinstance(node.expr, nodes.Const) and _looks_for(node):
+            tested[node.expr.value] = None
     return Said(frozenset(words), tuple(tested), frozenset(names))
 
 
-_ASKED: Final = (
-    nodes.Compare, nodes.Const, nodes.EvalContextModifier, nodes.Getattr, nodes.Name, nodes.ScopedEvalContextModifier
-)  # fmt: skip
+def _looks_for(node: nodes.Compare) -> bool:
+    """True for `'text' in value`."""
+    return isinstance(getattr(node.expr, "value", None), str) and node.ops[0].op in ("in", "notin")
+
+
+_ASKED: Final = (nodes.Compare, nodes.Const, nodes.EvalContextModifier, nodes.Getattr, nodes.Name)
